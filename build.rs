@@ -1,0 +1,51 @@
+//! Compiles the protos: messages once, client and server each for the module that owns them.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let protos = proto_files(Path::new("proto/bluebird/v1"))?;
+    println!("cargo::rerun-if-changed=proto");
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&protos)?;
+    let descriptors = compiler.file_descriptor_set();
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    let messages = subfolder(&out, "messages")?;
+    prost_build::Config::new().out_dir(messages).compile_fds(descriptors.clone())?;
+
+    tonic_prost_build::configure()
+        .build_server(false)
+        .extern_path(".bluebird.v1", "crate::api::v1")
+        .out_dir(subfolder(&out, "client")?)
+        .compile_fds(descriptors.clone())?;
+
+    // The server sends stored bytes as they are: these responses are put together from them instead of being encoded again.
+    let mut server = tonic_prost_build::configure().build_client(false).extern_path(".bluebird.v1", "crate::api::v1");
+    for response in ["Create", "Get", "List", "Update", "Delete", "Watch"] {
+        server = server.extern_path(format!(".bluebird.v1.{response}Response"), "crate::apiserver::Frame");
+    }
+    server.out_dir(subfolder(&out, "server")?).compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn proto_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn subfolder(out: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let folder = out.join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

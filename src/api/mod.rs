@@ -1,0 +1,27 @@
+//! The nouns: the generated messages and what can be said of them without IO, clocks or async.
+
+/// The messages of package `bluebird.v1`, generated from proto/bluebird/v1.
+#[allow(missing_docs, clippy::all, rustdoc::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/messages/bluebird.v1.rs"));
+}
+
+mod key;
+mod kind;
+mod object;
+mod selector;
+
+pub use key::{DEFAULT_NAMESPACE, ObjectKey, Revision};
+pub use kind::Kind;
+pub use object::Resource;
+pub use selector::{LabelView, Matcher};
+
+/// The descriptors of everything in proto/, with comments, as an encoded `google.protobuf.FileDescriptorSet`.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The largest encoded object, in bytes.
+pub const MAX_OBJECT_BYTES: usize = 1024 * 1024;
+/// The most objects that one transaction may write.
+pub const MAX_TRANSACTION_OBJECTS: usize = 100;
+/// The most encoded bytes that one transaction may write: what etcd takes by default, so that the backends don't differ.
+pub const MAX_TRANSACTION_BYTES: usize = 1536 * 1024;

@@ -1,0 +1,2 @@
+//! `bluebird`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The commands of `bluebird` and what they print.

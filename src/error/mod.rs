@@ -1,0 +1,174 @@
+//! The one error type: what went wrong, in the terms in which a program can act on it.
+
+mod grpc;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::api::v1::ObjectRef;
+use crate::api::{ObjectKey, Revision};
+
+/// Shorthand for results with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. A variant exists only where somebody acts differently on it; each has one gRPC code.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// The request is wrong and will stay so: INVALID_ARGUMENT.
+    Invalid(Vec<Violation>),
+    /// There is no such thing: NOT_FOUND.
+    NotFound(ObjectRef),
+    /// There is such a thing already: ALREADY_EXISTS.
+    AlreadyExists(ObjectRef),
+    /// A compare-and-set was lost: ABORTED. Read again and decide again.
+    Conflict {
+        /// The object.
+        object: ObjectRef,
+        /// The resource version that the request expected.
+        expected: Revision,
+        /// The current one; zero: no such object.
+        actual: Revision,
+    },
+    /// A stream was replaced by a newer one of the same owner: ABORTED without a Conflict.
+    Superseded(String),
+    /// The request doesn't fit the state of things: FAILED_PRECONDITION. Change that state first.
+    Precondition(String),
+    /// The history no longer reaches back that far: OUT_OF_RANGE. Start anew.
+    Compacted {
+        /// The revision that was asked for.
+        requested: Revision,
+        /// The oldest that can be resumed from.
+        oldest: Revision,
+    },
+    /// The revision is of the future: OUT_OF_RANGE. Start anew.
+    Future {
+        /// The revision that was asked for.
+        requested: Revision,
+        /// The current one.
+        current: Revision,
+    },
+    /// The snapshot that a continue token refers to is gone: OUT_OF_RANGE. List again.
+    TokenExpired {
+        /// The snapshot's revision.
+        revision: Revision,
+    },
+    /// A limit is reached: RESOURCE_EXHAUSTED.
+    Exhausted {
+        /// Which limit.
+        message: String,
+        /// When trying again makes sense, if waiting helps.
+        retry_after: Option<Duration>,
+    },
+    /// Not now: UNAVAILABLE. Retry with back-off.
+    Unavailable(String),
+    /// Somebody was silent for too long: DEADLINE_EXCEEDED.
+    Timeout(String),
+    /// Whoever asked went away: CANCELLED.
+    Cancelled,
+    /// A bug or a broken machine: INTERNAL. The detail is logged where it happened, and never sent.
+    Internal(InternalError),
+}
+
+/// One fault of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Where, as a path of proto field names: `pod.spec.containers[0].name`.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Violation {
+    /// A fault at a path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// Something that a client can't act on. It has no `Display`: its text is for our log, written where it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalError(());
+
+impl Error {
+    /// A single fault of a request.
+    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Invalid(vec![Violation::new(path, message)])
+    }
+
+    /// There is no object of this key.
+    pub fn not_found(key: &ObjectKey) -> Self {
+        Error::NotFound(key.to_ref())
+    }
+
+    /// Logs what happened and hides it.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        tracing::error!(error = %detail, "internal error");
+        Error::Internal(InternalError(()))
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Unavailable(_) | Error::Timeout(_) | Error::Superseded(_) | Error::Cancelled | Error::Internal(_) => true,
+            Error::Exhausted { retry_after, .. } => retry_after.is_some(),
+            Error::Invalid(_)
+            | Error::NotFound(_)
+            | Error::AlreadyExists(_)
+            | Error::Conflict { .. }
+            | Error::Precondition(_)
+            | Error::Compacted { .. }
+            | Error::Future { .. }
+            | Error::TokenExpired { .. } => false,
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Invalid(violations) => {
+                for (index, Violation { path, message }) in violations.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "; " };
+                    match path.as_str() {
+                        "" => write!(f, "{separator}{message}")?,
+                        path => write!(f, "{separator}{path}: {message}")?,
+                    }
+                }
+                Ok(())
+            }
+            Error::NotFound(object) => write!(f, "{} not found", named(object)),
+            Error::AlreadyExists(object) => write!(f, "{} already exists", named(object)),
+            Error::Conflict { object, actual: Revision::ZERO, .. } => {
+                write!(f, "{} has changed: it does not exist any more, or is another one of the same name", named(object))
+            }
+            Error::Conflict { object, expected, actual } => {
+                write!(f, "{} has changed: its resource version is {actual}, not {expected}", named(object))
+            }
+            Error::Superseded(message) | Error::Precondition(message) | Error::Unavailable(message) | Error::Timeout(message) => {
+                f.write_str(message)
+            }
+            Error::Compacted { requested, oldest } => {
+                write!(f, "revision {requested} is no longer in the history, which begins at {oldest}; start anew with the current state")
+            }
+            Error::Future { requested, current } => {
+                write!(f, "revision {requested} does not exist yet, the current one is {current}; start anew with the current state")
+            }
+            Error::TokenExpired { revision } => {
+                write!(f, "the continue token is for the snapshot of revision {revision}, which is gone; list again from the start")
+            }
+            Error::Exhausted { message, .. } => f.write_str(message),
+            Error::Cancelled => f.write_str("the request was cancelled"),
+            Error::Internal(_) => f.write_str("internal error; the server's log tells more"),
+        }
+    }
+}
+
+fn named(object: &ObjectRef) -> String {
+    match (object.kind.as_str(), object.namespace.as_str()) {
+        ("", _) => format!("{:?}", object.name),
+        (kind, "") => format!("{kind} {:?}", object.name),
+        (kind, namespace) => format!("{kind} {:?} in namespace {namespace:?}", object.name),
+    }
+}

@@ -1,0 +1,1 @@
+//! Makes one machine match the desired state.

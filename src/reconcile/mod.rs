@@ -1,0 +1,1 @@
+//! The loop, once: keyed queue, back-off, driver.

@@ -1,0 +1,1 @@
+//! State in memory, one ordered commit feed, and a durable backend.

@@ -1,0 +1,1 @@
+//! Commits to watchers: the hub, cursors, and the seven guarantees.
