@@ -6,15 +6,22 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/messages/bluebird.v1.rs"));
 }
 
+mod defaults;
+mod expand;
 mod key;
 mod kind;
 mod object;
+pub mod quantity;
 mod selector;
+mod validate;
 
+pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
+pub use expand::expand;
 pub use key::{DEFAULT_NAMESPACE, ObjectKey, Revision};
 pub use kind::Kind;
 pub use object::Resource;
 pub use selector::{LabelView, Matcher};
+pub use validate::{validate, validate_update};
 
 /// The descriptors of everything in proto/, with comments, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,80 @@
+use super::v1::{self, Object, object};
+use super::{DEFAULT_NAMESPACE, Kind};
+
+/// How long a pod's processes get to stop when the pod doesn't say, in seconds.
+pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+
+/// Fills in what may be left out. Doing it twice changes nothing more. What is given stays, also when it is wrong: that is for
+/// [`validate`](super::validate) to say.
+pub fn default_object(object: &mut Object) {
+    let Some(kind) = object.kind() else { return };
+    let event_namespace = default_arm(object);
+    if let Some(meta) = object.meta_mut()
+        && kind.is_namespaced()
+        && meta.namespace.is_empty()
+    {
+        meta.namespace = event_namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    }
+}
+
+/// The defaults of one kind; for an event also the namespace that it should be in.
+fn default_arm(object: &mut Object) -> Option<String> {
+    match object.kind.as_mut()? {
+        object::Kind::Pod(pod) => default_pod(pod),
+        object::Kind::Service(service) => default_service(service),
+        object::Kind::Namespace(namespace) => {
+            let phase = &mut namespace.status.get_or_insert_default().phase;
+            default_enum(phase, v1::NamespacePhase::Active as i32);
+        }
+        object::Kind::EndpointSlice(slice) => {
+            for port in slice.spec.iter_mut().flat_map(|spec| &mut spec.endpoints).flat_map(|endpoint| &mut endpoint.ports) {
+                default_enum(&mut port.protocol, v1::Protocol::Tcp as i32);
+            }
+        }
+        object::Kind::Event(event) => return default_event(event),
+        object::Kind::Node(_) | object::Kind::Lease(_) => {}
+    }
+    None
+}
+
+fn default_pod(pod: &mut v1::Pod) {
+    if let Some(spec) = &mut pod.spec {
+        default_enum(&mut spec.restart_policy, v1::RestartPolicy::Always as i32);
+        spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
+        for container in &mut spec.containers {
+            for port in &mut container.ports {
+                default_enum(&mut port.protocol, v1::Protocol::Tcp as i32);
+            }
+            // As in Kubernetes: who says how much it may use at most, and nothing else, wants that much set aside.
+            if let Some(resources) = &mut container.resources {
+                for (name, limit) in &resources.limits {
+                    resources.requests.entry(name.clone()).or_insert_with(|| limit.clone());
+                }
+            }
+        }
+    }
+    default_enum(&mut pod.status.get_or_insert_default().phase, v1::PodPhase::Pending as i32);
+}
+
+fn default_service(service: &mut v1::Service) {
+    for port in service.spec.iter_mut().flat_map(|spec| &mut spec.ports) {
+        default_enum(&mut port.protocol, v1::Protocol::Tcp as i32);
+    }
+}
+
+fn default_event(event: &mut v1::ClusterEvent) -> Option<String> {
+    let spec = event.spec.as_mut()?;
+    default_enum(&mut spec.r#type, v1::EventType::Normal as i32);
+    spec.count = spec.count.max(1);
+    let regarding = spec.regarding.as_mut()?;
+    if regarding.namespace.is_empty() && Kind::from_name(&regarding.kind).is_some_and(Kind::is_namespaced) {
+        regarding.namespace = DEFAULT_NAMESPACE.to_owned();
+    }
+    Some(regarding.namespace.clone()).filter(|namespace| !namespace.is_empty())
+}
+
+fn default_enum(value: &mut i32, default: i32) {
+    if *value == 0 {
+        *value = default;
+    }
+}

@@ -1,0 +1,155 @@
+use super::faults::{Faults, Path};
+use super::meta::{check_conditions, check_labels, check_quantities};
+use super::names;
+use crate::api::quantity;
+use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartPolicy};
+
+/// The most containers of a pod.
+const MAX_CONTAINERS: usize = 32;
+/// The most ports of a container.
+const MAX_PORTS: usize = 100;
+/// The longest that processes get to stop, in seconds: a year. Beyond that, arithmetic with deadlines would overflow on some machines.
+const MAX_GRACE_PERIOD_SECONDS: i64 = 365 * 24 * 60 * 60;
+/// What a container may ask for.
+const RESOURCES: [&str; 2] = ["cpu", "memory"];
+
+pub(super) fn check(path: &Path<'_>, pod: &Pod, faults: &mut Faults) {
+    match &pod.spec {
+        Some(spec) => check_spec(&path.field("spec"), spec, faults),
+        None => faults.add(&path.field("spec.containers"), "must have at least one container"),
+    }
+    if let Some(status) = &pod.status {
+        check_status(&path.field("status"), status, faults);
+    }
+}
+
+fn check_spec(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
+    let containers = path.field("containers");
+    if spec.containers.is_empty() {
+        faults.add(&containers, "must have at least one container");
+    } else if spec.containers.len() > MAX_CONTAINERS {
+        faults.add(&containers, format!("are {}; at most {MAX_CONTAINERS} are allowed", spec.containers.len()));
+    }
+    for (index, container) in spec.containers.iter().enumerate() {
+        check_container(&containers.index(index), container, faults);
+    }
+    faults.check_distinct(&containers, "name", spec.containers.iter().map(|container| Some(&container.name)));
+    check_ports_across(&containers, spec, faults);
+    faults.check_enum::<RestartPolicy>(&path.field("restart_policy"), spec.restart_policy, "Always, OnFailure or Never");
+    if !(0..=MAX_GRACE_PERIOD_SECONDS).contains(&spec.termination_grace_period_seconds()) {
+        let message = format!("must be between 0 and {MAX_GRACE_PERIOD_SECONDS}");
+        faults.add(&path.field("termination_grace_period_seconds"), message);
+    }
+    if !spec.node_name.is_empty() {
+        faults.check(&path.field("node_name"), &spec.node_name, names::dns_subdomain);
+    }
+    check_labels(&path.field("node_selector"), &spec.node_selector, faults);
+}
+
+fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) {
+    faults.check(&path.field("name"), &container.name, names::dns_label);
+    check_command(path, container, faults);
+    for (index, variable) in container.env.iter().enumerate() {
+        let path = path.field("env");
+        let path = path.index(index);
+        faults.check(&path.field("name"), &variable.name, names::env_name);
+        check_no_nul(&path.field("value"), &variable.value, faults);
+    }
+    check_no_nul(&path.field("working_dir"), &container.working_dir, faults);
+    check_ports(&path.field("ports"), container, faults);
+    if let Some(resources) = &container.resources {
+        check_resources(&path.field("resources"), resources, faults);
+    }
+    if container.image.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        faults.add(&path.field("image"), format!("{:?} is not the name of an image: it has blanks", container.image));
+    }
+}
+
+fn check_command(path: &Path<'_>, container: &Container, faults: &mut Faults) {
+    let command = path.field("command");
+    match container.command.first() {
+        None if container.image.is_empty() => faults.add(&command, "must name the program to run, such as [\"server\", \"--fast\"]"),
+        Some(program) if program.is_empty() => faults.add(&command.index(0), "must not be empty: the program to run"),
+        _ => {}
+    }
+    let args = path.field("args");
+    for (path, words) in [(&command, &container.command), (&args, &container.args)] {
+        for (index, word) in words.iter().enumerate() {
+            check_no_nul(&path.index(index), word, faults);
+        }
+    }
+}
+
+/// No operating system can hand a process a text with a NUL in it.
+fn check_no_nul(path: &Path<'_>, text: &str, faults: &mut Faults) {
+    if text.contains('\0') {
+        faults.add(path, "must not contain the character NUL");
+    }
+}
+
+fn check_ports(path: &Path<'_>, container: &Container, faults: &mut Faults) {
+    if container.ports.len() > MAX_PORTS {
+        faults.add(path, format!("are {}; at most {MAX_PORTS} are allowed", container.ports.len()));
+    }
+    for (index, port) in container.ports.iter().enumerate() {
+        let path = path.index(index);
+        if !port.name.is_empty() {
+            faults.check(&path.field("name"), &port.name, names::port_name);
+        } else if container.ports.len() > 1 {
+            faults.add(&path.field("name"), "must not be empty when a container has more than one port");
+        }
+        if port.container_port > 65_535 {
+            let message = format!("{} is no port: 1 to 65535, or 0 for a free one", port.container_port);
+            faults.add(&path.field("container_port"), message);
+        }
+        faults.check_enum::<Protocol>(&path.field("protocol"), port.protocol, "TCP or UDP");
+    }
+}
+
+/// All containers of a pod share one network, so that neither names nor numbers of ports may repeat.
+fn check_ports_across(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
+    let mut seen = std::collections::HashMap::new();
+    for (index, container) in spec.containers.iter().enumerate() {
+        for (port_index, port) in container.ports.iter().enumerate() {
+            let (path, at) = (path.index(index), (index, port_index));
+            let path = path.field("ports");
+            let path = path.index(port_index);
+            let name = (!port.name.is_empty()).then(|| ("name", format!("{:?}", port.name)));
+            let protocol = if port.protocol == Protocol::Udp as i32 { "UDP" } else { "TCP" };
+            let number = (port.container_port != 0).then(|| ("container_port", format!("{protocol} {}", port.container_port)));
+            for (field, value) in name.into_iter().chain(number) {
+                if let Some((container, port)) = seen.insert((field, value.clone()), at) {
+                    let message = format!("{value} is taken by containers[{container}].ports[{port}]: a pod has one network");
+                    faults.add(&path.field(field), message);
+                }
+            }
+        }
+    }
+}
+
+fn check_resources(path: &Path<'_>, resources: &ResourceRequirements, faults: &mut Faults) {
+    check_quantities(&path.field("limits"), &resources.limits, &RESOURCES, faults);
+    let requests = path.field("requests");
+    check_quantities(&requests, &resources.requests, &RESOURCES, faults);
+    for (name, request) in &resources.requests {
+        let Some(limit) = resources.limits.get(name) else { continue };
+        let parse = if name == "cpu" { quantity::cpu_millis } else { quantity::bytes };
+        if let (Ok(requested), Ok(limited)) = (parse(request), parse(limit))
+            && requested > limited
+        {
+            faults.add(&requests.key(name), format!("{request} is more than the limit, {limit}"));
+        }
+    }
+}
+
+fn check_status(path: &Path<'_>, status: &PodStatus, faults: &mut Faults) {
+    faults.check_enum::<PodPhase>(&path.field("phase"), status.phase, "Pending, Running, Succeeded or Failed");
+    check_conditions(&path.field("conditions"), &status.conditions, faults);
+    let containers = path.field("container_statuses");
+    faults.check_distinct(&containers, "name", status.container_statuses.iter().map(|container| Some(&container.name)));
+    for (index, port) in status.ports.iter().enumerate() {
+        if !(1..=65_535).contains(&port.port) {
+            faults.add(&path.field("ports").index(index).field("port"), format!("{} is no port: 1 to 65535", port.port));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+use super::{validate, validate_update};
+use crate::api::default_object;
+use crate::api::v1::*;
+
+/// A pod that is right, changed by `change`, defaulted.
+fn pod(change: impl FnOnce(&mut ObjectMeta, &mut PodSpec)) -> Object {
+    let mut meta = ObjectMeta { name: "web".into(), ..Default::default() };
+    let port = ContainerPort { name: "http".into(), ..Default::default() };
+    let container = Container { name: "main".into(), command: vec!["serve".into()], ports: vec![port], ..Default::default() };
+    let mut spec = PodSpec { containers: vec![container], ..Default::default() };
+    change(&mut meta, &mut spec);
+    defaulted(object::Kind::Pod(Pod { metadata: Some(meta), spec: Some(spec), status: None }))
+}
+
+/// A service that is right, changed by `change`, defaulted.
+fn service(change: impl FnOnce(&mut ObjectMeta, &mut ServiceSpec)) -> Object {
+    let mut meta = ObjectMeta { name: "web".into(), ..Default::default() };
+    let port = ServicePort { port: 80, target_port: "http".into(), ..Default::default() };
+    let mut spec = ServiceSpec { selector: [("app".into(), "web".into())].into(), ports: vec![port], ..Default::default() };
+    change(&mut meta, &mut spec);
+    defaulted(object::Kind::Service(Service { metadata: Some(meta), spec: Some(spec), status: None }))
+}
+
+fn defaulted(kind: object::Kind) -> Object {
+    let mut object = Object { kind: Some(kind) };
+    default_object(&mut object);
+    object
+}
+
+/// The object has exactly one fault, at `path`, and what is said of it contains `hint`.
+#[track_caller]
+fn check(object: &Object, path: &str, hint: &str) {
+    let violations = validate(object);
+    assert_eq!(violations.iter().map(|v| v.path.as_str()).collect::<Vec<_>>(), [path], "{violations:?}");
+    assert!(violations[0].message.contains(hint), "{:?} lacks {hint:?}", violations[0].message);
+}
+
+#[test]
+fn a_right_object_has_no_fault() {
+    assert_eq!(validate(&pod(|_, _| {})), []);
+    assert_eq!(validate(&service(|_, _| {})), []);
+    let namespace = Namespace { metadata: Some(ObjectMeta { name: "prod".into(), ..Default::default() }), ..Default::default() };
+    assert_eq!(validate(&defaulted(object::Kind::Namespace(namespace))), []);
+}
+
+#[test]
+fn defaults_are_those_of_kubernetes_and_stable() {
+    let mut first = pod(|_, spec| {
+        let limits = [("cpu".into(), "1".into())].into();
+        spec.containers[0].resources = Some(ResourceRequirements { limits, requests: Default::default() });
+    });
+    let Some(object::Kind::Pod(Pod { metadata: Some(meta), spec: Some(spec), status: Some(status) })) = &first.kind else {
+        panic!("a pod with all its parts")
+    };
+    assert_eq!(meta.namespace, "default");
+    assert_eq!(spec.restart_policy(), RestartPolicy::Always);
+    assert_eq!(spec.termination_grace_period_seconds, Some(30));
+    assert_eq!(spec.containers[0].ports[0].protocol(), Protocol::Tcp);
+    assert_eq!(spec.containers[0].resources.as_ref().map(|resources| resources.requests["cpu"].as_str()), Some("1"));
+    assert_eq!(status.phase(), PodPhase::Pending);
+
+    let once = first.clone();
+    default_object(&mut first);
+    assert_eq!(first, once);
+}
+
+#[test]
+fn an_event_goes_into_the_namespace_of_its_object() {
+    let regarding = EventSubject { kind: "Pod".into(), namespace: "prod".into(), name: "web".into(), uid: String::new() };
+    let spec = ClusterEventSpec { regarding: Some(regarding), reason: "Started".into(), ..Default::default() };
+    let mut event = ClusterEvent { metadata: Some(ObjectMeta { name: "web.1".into(), ..Default::default() }), spec: Some(spec) };
+    let object = defaulted(object::Kind::Event(event.clone()));
+    assert_eq!(object.meta().namespace, "prod");
+    assert_eq!(validate(&object), []);
+
+    event.metadata.get_or_insert_default().namespace = "other".into();
+    check(&defaulted(object::Kind::Event(event)), "event.spec.regarding.namespace", "\"prod\"");
+}
+
+#[test]
+fn an_object_without_a_kind_is_refused() {
+    check(&Object::default(), "kind", "endpoint_slice");
+}
+
+#[test]
+fn names_obey_the_rules_of_dns() {
+    let named = |name: &str| pod(|meta, _| meta.name = name.into());
+    assert_eq!(validate(&named("a.b-c.9")), []);
+    for name in ["Web", "-web", "web-", "we_b", "a..b", "ü", &"a".repeat(254)] {
+        check(&named(name), "pod.metadata.name", "DNS subdomain");
+    }
+    check(&named(""), "pod.metadata.name", "must not be empty");
+    check(&service(|meta, _| meta.name = "a.b".into()), "service.metadata.name", "DNS label");
+    check(&pod(|meta, _| meta.namespace = "a.b".into()), "pod.metadata.namespace", "DNS label");
+    check(&pod(|_, spec| spec.containers[0].name = "Main".into()), "pod.spec.containers[0].name", "DNS label");
+}
+
+#[test]
+fn a_node_has_no_namespace() {
+    let metadata = Some(ObjectMeta { name: "n1".into(), namespace: "default".into(), ..Default::default() });
+    check(&defaulted(object::Kind::Node(Node { metadata, ..Default::default() })), "node.metadata.namespace", "must be empty");
+}
+
+#[test]
+fn labels_obey_the_rules_of_kubernetes() {
+    let labelled = |key: &str, value: &str| pod(|meta, _| meta.labels = [(key.into(), value.into())].into());
+    for (key, value) in [("app", "web"), ("example.com/a_b.c", ""), ("A", "v1.2-x_Y")] {
+        assert_eq!(validate(&labelled(key, value)), [], "{key}={value}");
+    }
+    for key in ["", "a b", "-a", "/a", "a/", "a/b/c", "Example.com/a", &"a".repeat(64)] {
+        check(&labelled(key, "x"), &format!("pod.metadata.labels[{key}]"), "label key");
+    }
+    for value in ["a b", "-a", "a/b", &"a".repeat(64)] {
+        check(&labelled("app", value), "pod.metadata.labels[app]", "label value");
+    }
+    check(&service(|_, spec| spec.selector = [("app".into(), "a b".into())].into()), "service.spec.selector[app]", "label value");
+    check(&pod(|meta, _| meta.annotations = [("a b".into(), "any thing".into())].into()), "pod.metadata.annotations[a b]", "label key");
+}
+
+#[test]
+fn annotations_and_objects_have_a_largest_size() {
+    let annotated = |bytes: usize| pod(|meta, _| meta.annotations = [("a".into(), "x".repeat(bytes - 1))].into());
+    assert_eq!(validate(&annotated(256 * 1024)), []);
+    check(&annotated(256 * 1024 + 1), "pod.metadata.annotations", "262144");
+    check(&pod(|_, spec| spec.containers[0].args = vec!["x".repeat(1024 * 1024)]), "pod", "1048576");
+}
+
+#[test]
+fn a_pod_needs_containers_with_distinct_names_and_something_to_run() {
+    check(&pod(|_, spec| spec.containers.clear()), "pod.spec.containers", "at least one");
+    let twice = pod(|_, spec| {
+        spec.containers[0].ports.clear();
+        spec.containers.push(spec.containers[0].clone());
+    });
+    check(&twice, "pod.spec.containers[1].name", "[0]");
+    check(&pod(|_, spec| spec.containers[0].command.clear()), "pod.spec.containers[0].command", "program");
+    check(&pod(|_, spec| spec.containers[0].command[0].clear()), "pod.spec.containers[0].command[0]", "program");
+    check(&pod(|_, spec| spec.containers[0].args = vec!["a\0b".into()]), "pod.spec.containers[0].args[0]", "NUL");
+}
+
+#[test]
+fn ports_of_a_pod_are_ports_with_distinct_names_and_numbers() {
+    let ports = |ports: &[(&str, u32)]| {
+        pod(|_, spec| {
+            let port = |(name, number): &(&str, u32)| ContainerPort { name: (*name).into(), container_port: *number, protocol: 0 };
+            spec.containers[0].ports = ports.iter().map(port).collect();
+        })
+    };
+    assert_eq!(validate(&ports(&[("", 0)])), []);
+    assert_eq!(validate(&ports(&[("a", 0), ("b", 0), ("c", 65_535)])), []);
+    check(&ports(&[("a", 65_536)]), "pod.spec.containers[0].ports[0].container_port", "1 to 65535");
+    check(&ports(&[("a", 0), ("", 0)]), "pod.spec.containers[0].ports[1].name", "more than one");
+    check(&ports(&[("a", 0), ("a", 0)]), "pod.spec.containers[0].ports[1].name", "containers[0].ports[0]");
+    check(&ports(&[("a", 80), ("b", 80)]), "pod.spec.containers[0].ports[1].container_port", "TCP 80");
+    for name in ["80", "HTTP", "a--b", "a-very-long-name", "-a"] {
+        check(&ports(&[(name, 0)]), "pod.spec.containers[0].ports[0].name", "port name");
+    }
+}
+
+#[test]
+fn variables_have_names_that_every_system_takes() {
+    let variable = |name: &str| pod(|_, spec| spec.containers[0].env = vec![EnvVar { name: name.into(), value: "=".into() }]);
+    for name in ["A", "_a1", "a.b-c", ".a"] {
+        assert_eq!(validate(&variable(name)), [], "{name}");
+    }
+    for name in ["", "1A", "A=B", "A B", "..", "."] {
+        check(&variable(name), "pod.spec.containers[0].env[0].name", "variable name");
+    }
+}
+
+#[test]
+fn resources_are_quantities_of_cpu_and_memory() {
+    let resources = |requests: &[(&str, &str)], limits: &[(&str, &str)]| {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, amount)| ((*name).into(), (*amount).into())).collect();
+        pod(|_, spec| spec.containers[0].resources = Some(ResourceRequirements { requests: map(requests), limits: map(limits) }))
+    };
+    assert_eq!(validate(&resources(&[("cpu", "500m"), ("memory", "64Mi")], &[("cpu", "0.5")])), []);
+    check(&resources(&[("cpu", "1,5")], &[]), "pod.spec.containers[0].resources.requests[cpu]", "must be a number");
+    check(&resources(&[("cpus", "1")], &[]), "pod.spec.containers[0].resources.requests[cpus]", "cpu and memory");
+    check(&resources(&[("cpu", "2")], &[("cpu", "1")]), "pod.spec.containers[0].resources.requests[cpu]", "more than the limit");
+}
+
+#[test]
+fn a_number_that_names_no_choice_is_refused() {
+    check(&pod(|_, spec| spec.restart_policy = 9), "pod.spec.restart_policy", "OnFailure");
+    check(&pod(|_, spec| spec.containers[0].ports[0].protocol = 9), "pod.spec.containers[0].ports[0].protocol", "TCP");
+}
+
+#[test]
+fn the_grace_period_is_not_negative() {
+    check(&pod(|_, spec| spec.termination_grace_period_seconds = Some(-1)), "pod.spec.termination_grace_period_seconds", "0");
+    assert_eq!(validate(&pod(|_, spec| spec.termination_grace_period_seconds = Some(0))), []);
+}
+
+#[test]
+fn a_service_needs_distinct_tcp_ports() {
+    let port = |name: &str, port: u32| ServicePort { name: name.into(), port, ..Default::default() };
+    let ports = |ports: Vec<ServicePort>| service(|_, spec| spec.ports = ports);
+    check(&ports(vec![]), "service.spec.ports", "at least one");
+    check(&ports(vec![port("", 0)]), "service.spec.ports[0].port", "1 to 65535");
+    check(&ports(vec![port("", 70_000)]), "service.spec.ports[0].port", "1 to 65535");
+    check(&ports(vec![port("a", 80), port("", 81)]), "service.spec.ports[1].name", "more than one");
+    check(&ports(vec![port("a", 80), port("a", 81)]), "service.spec.ports[1].name", "[0]");
+    check(&ports(vec![port("a", 80), port("b", 80)]), "service.spec.ports[1].port", "[0]");
+    check(&service(|_, spec| spec.ports[0].protocol = Protocol::Udp as i32), "service.spec.ports[0].protocol", "UDP");
+}
+
+#[test]
+fn a_target_port_is_a_name_or_a_number() {
+    let target = |target: &str| service(|_, spec| spec.ports[0].target_port = target.into());
+    for right in ["", "http", "1", "65535"] {
+        assert_eq!(validate(&target(right)), [], "{right}");
+    }
+    for wrong in ["0", "65536", "99999999999", "Http", "http_", "8080/tcp"] {
+        check(&target(wrong), "service.spec.ports[0].target_port", "port");
+    }
+}
+
+#[test]
+fn an_address_of_a_service_is_ipv4() {
+    let address = |address: &str| service(|_, spec| spec.cluster_ip = address.into());
+    assert_eq!(validate(&address("127.96.0.10")), []);
+    for wrong in ["None", "::1", "127.96.0", "0.0.0.0", "127.96.0.10/12"] {
+        check(&address(wrong), "service.spec.cluster_ip", "IPv4");
+    }
+}
+
+#[test]
+fn a_held_lease_needs_a_duration() {
+    let spec = Some(LeaseSpec { holder_identity: "me".into(), ..Default::default() });
+    let metadata = Some(ObjectMeta { name: "leader".into(), ..Default::default() });
+    check(&defaulted(object::Kind::Lease(Lease { metadata, spec })), "lease.spec.lease_duration_seconds", "at least 1");
+}
+
+#[test]
+fn owners_are_named_in_full_and_one_may_be_the_controller() {
+    let owner = |uid: &str| OwnerReference { kind: "ReplicaSet".into(), name: "web".into(), uid: uid.into(), controller: true };
+    let owned = |owners: Vec<OwnerReference>| pod(|meta, _| meta.owner_references = owners);
+    assert_eq!(validate(&owned(vec![owner("1")])), []);
+    check(&owned(vec![owner("")]), "pod.metadata.owner_references[0].uid", "uid");
+    check(&owned(vec![owner("1"), owner("2")]), "pod.metadata.owner_references", "at most one");
+}
+
+#[track_caller]
+fn check_update(old: &Object, new: &Object, path: &str) {
+    let violations = validate_update(old, new);
+    assert_eq!(violations.iter().map(|v| v.path.as_str()).collect::<Vec<_>>(), [path], "{violations:?}");
+}
+
+#[test]
+fn a_pods_spec_does_not_change() {
+    let old = pod(|_, _| {});
+    check_update(&old, &pod(|_, spec| spec.containers[0].args = vec!["--fast".into()]), "pod.spec.containers[0].args");
+    check_update(&old, &pod(|_, spec| spec.restart_policy = RestartPolicy::Never as i32), "pod.spec.restart_policy");
+    check_update(&old, &pod(|_, spec| spec.containers.clear()), "pod.spec.containers");
+    let labelled = pod(|meta, _| meta.labels = [("a".into(), "b".into())].into());
+    assert_eq!(validate_update(&old, &labelled), []);
+}
+
+#[test]
+fn a_pod_is_bound_once() {
+    let free = pod(|_, _| {});
+    let bound = pod(|_, spec| spec.node_name = "n1".into());
+    assert_eq!(validate_update(&free, &bound), []);
+    assert_eq!(validate_update(&bound, &bound), []);
+    check_update(&bound, &free, "pod.spec.node_name");
+    check_update(&bound, &pod(|_, spec| spec.node_name = "n2".into()), "pod.spec.node_name");
+}
+
+#[test]
+fn a_services_address_is_set_once() {
+    let free = service(|_, _| {});
+    let placed = service(|_, spec| spec.cluster_ip = "127.96.0.2".into());
+    assert_eq!(validate_update(&free, &placed), []);
+    check_update(&placed, &free, "service.spec.cluster_ip");
+    let more = service(|_, spec| {
+        spec.cluster_ip = "127.96.0.2".into();
+        spec.selector.clear();
+    });
+    assert_eq!(validate_update(&placed, &more), []);
+}
+
+#[test]
+fn an_object_keeps_its_name() {
+    check_update(&pod(|_, _| {}), &pod(|meta, _| meta.name = "other".into()), "pod.metadata.name");
+    check_update(&pod(|_, _| {}), &service(|_, _| {}), "pod.metadata.name");
+}

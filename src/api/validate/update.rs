@@ -1,0 +1,73 @@
+use super::arm_name;
+use super::faults::{Faults, Path};
+use crate::api::v1::{Container, Object, PodSpec, object};
+use crate::error::Violation;
+
+/// What a new version of an object changes although it never may. Both went through [`default_object`](crate::api::default_object), and
+/// [`validate`](super::validate) has no objection to `new`.
+pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
+    let mut faults = Faults::default();
+    let (Some(kind), Some(old_key), Some(new_key)) = (old.kind(), old.key(), new.key()) else { return Vec::new() };
+    let path = Path::root(arm_name(kind));
+    if old_key != new_key {
+        faults.add(&path.field("metadata.name"), format!("can't change: {old_key} can't become {new_key}; create a new object"));
+        return faults.into_violations();
+    }
+    match (&old.kind, &new.kind) {
+        (Some(object::Kind::Pod(old)), Some(object::Kind::Pod(new))) => {
+            let (old, new) = (old.spec.clone().unwrap_or_default(), new.spec.clone().unwrap_or_default());
+            check_pod_spec(&path.field("spec"), &old, &new, &mut faults);
+        }
+        (Some(object::Kind::Service(old)), Some(object::Kind::Service(new))) => {
+            let address = |service: &crate::api::v1::Service| service.spec.as_ref().map_or(String::new(), |spec| spec.cluster_ip.clone());
+            let (old, new) = (address(old), address(new));
+            if !old.is_empty() && old != new {
+                faults.add(&path.field("spec.cluster_ip"), format!("can't change once it is set: it is {old:?}"));
+            }
+        }
+        _ => {}
+    }
+    faults.into_violations()
+}
+
+const POD_RULE: &str = "can't change in a pod that exists; delete the pod and create it anew";
+
+fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Faults) {
+    if old.containers.len() == new.containers.len() {
+        for (index, (old, new)) in old.containers.iter().zip(&new.containers).enumerate() {
+            check_container(&path.field("containers").index(index), old, new, faults);
+        }
+    } else {
+        faults.add(&path.field("containers"), POD_RULE);
+    }
+    for (field, is_same) in [
+        ("restart_policy", old.restart_policy == new.restart_policy),
+        ("termination_grace_period_seconds", old.termination_grace_period_seconds == new.termination_grace_period_seconds),
+        ("node_selector", old.node_selector == new.node_selector),
+    ] {
+        if !is_same {
+            faults.add(&path.field(field), POD_RULE);
+        }
+    }
+    if !old.node_name.is_empty() && old.node_name != new.node_name {
+        faults.add(&path.field("node_name"), format!("can't change once it is set: the pod is bound to {:?}", old.node_name));
+    }
+}
+
+fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &mut Faults) {
+    let Container { name, command, args, env, working_dir, ports, resources, image } = old;
+    for (field, is_same) in [
+        ("name", *name == new.name),
+        ("command", *command == new.command),
+        ("args", *args == new.args),
+        ("env", *env == new.env),
+        ("working_dir", *working_dir == new.working_dir),
+        ("ports", *ports == new.ports),
+        ("resources", *resources == new.resources),
+        ("image", *image == new.image),
+    ] {
+        if !is_same {
+            faults.add(&path.field(field), POD_RULE);
+        }
+    }
+}
