@@ -1,0 +1,336 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::follow::{Follow, Objects, Step};
+use super::{Backoff, Client};
+use crate::api::v1::{Object, Selector};
+use crate::api::{Kind, ObjectKey, Resource, Revision};
+use crate::error::Error;
+use crate::tasks::Tasks;
+
+/// How long a stream may be silent: two and a half of the server's bookmarks.
+const BOOKMARK_DEADLINE: Duration = Duration::from_secs(25);
+/// The longest wait before the first new connection.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The longest wait before any new connection.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// What the server has of some objects, kept up to date by one watch. Clones share it.
+///
+/// Guarantees: a reader sees the state of one revision, never a half; revisions only grow, unless the server lost its past; every change
+/// of a key is told to every subscriber after it can be read. A broken connection is resumed where it broke; when the history no longer reaches
+/// back, the whole state is fetched aside and put in place at once, and only what differs is told.
+#[derive(Clone)]
+pub struct Cache(Arc<Shared>);
+
+struct Shared {
+    contents: RwLock<Contents>,
+    revisions: watch::Sender<Option<Revision>>,
+    ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct Contents {
+    objects: Objects,
+    /// `None` before the first whole state.
+    revision: Option<Revision>,
+    relists: u64,
+    subscribers: Vec<Weak<Subscription>>,
+}
+
+impl Cache {
+    /// Starts to follow the objects that any of the selectors matches.
+    pub fn start(client: Client, selectors: Vec<Selector>, tasks: &Tasks) -> Self {
+        let shared = Shared { contents: RwLock::default(), revisions: watch::Sender::new(None), ended: CancellationToken::new() };
+        let cache = Self(Arc::new(shared));
+        let token = tasks.token();
+        let followed = cache.clone();
+        tasks.spawn("cache", async move {
+            let ends = followed.0.ended.clone().drop_guard();
+            token.run_until_cancelled(followed.run(client, selectors)).await;
+            drop(ends);
+            followed.wake_all();
+        });
+        cache
+    }
+
+    /// Follows all objects of these kinds.
+    pub fn of_kinds(client: Client, kinds: &[Kind], tasks: &Tasks) -> Self {
+        let selectors = kinds.iter().map(|kind| Selector { kind: kind.to_string(), ..Default::default() }).collect();
+        Self::start(client, selectors, tasks)
+    }
+
+    /// Waits for the first whole state. False if the cache ended before.
+    pub async fn synced(&self) -> bool {
+        self.wait(|reached| reached.is_some()).await
+    }
+
+    /// Waits until everything up to a revision can be read. False if the cache ended before.
+    pub async fn reached(&self, revision: Revision) -> bool {
+        self.wait(|reached| *reached >= Some(revision)).await
+    }
+
+    /// The revision that readers see; zero before the first whole state. What is read afterwards is at least as new.
+    pub fn revision(&self) -> Revision {
+        self.read().revision.unwrap_or_default()
+    }
+
+    /// The revision that readers see, to wait for. `None` before the first whole state.
+    pub fn revisions(&self) -> watch::Receiver<Option<Revision>> {
+        self.0.revisions.subscribe()
+    }
+
+    /// How often the whole state had to be fetched again because a resume was impossible.
+    pub fn relists(&self) -> u64 {
+        self.read().relists
+    }
+
+    /// An object. The namespace is ignored for kinds that live in none.
+    pub fn get<R: Resource>(&self, namespace: &str, name: &str) -> Option<Cached<R>> {
+        Cached::new(self.get_object(&ObjectKey::new(R::KIND, namespace, name))?)
+    }
+
+    /// An object of any kind.
+    pub fn get_object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    /// All objects of a kind, in the order of namespace and name.
+    pub fn list<R: Resource>(&self) -> Vec<Cached<R>> {
+        self.list_in("")
+    }
+
+    /// All objects of a kind in one namespace, or in all if it is empty.
+    pub fn list_in<R: Resource>(&self, namespace: &str) -> Vec<Cached<R>> {
+        let contents = self.read();
+        let from = contents.objects.range(ObjectKey::lower_bound(R::KIND, namespace)..);
+        from.take_while(|(key, _)| key.kind() == R::KIND && (namespace.is_empty() || key.namespace() == namespace))
+            .filter_map(|(_, object)| Cached::new(object.clone()))
+            .collect()
+    }
+
+    /// Every key that there is.
+    pub fn keys(&self) -> Vec<ObjectKey> {
+        self.read().objects.keys().cloned().collect()
+    }
+
+    /// Tells which keys change. It begins with every key that there is, so that whoever rereads what it tells has seen everything.
+    pub fn subscribe(&self) -> Changes {
+        let mut contents = self.write();
+        let pending = Mutex::new(contents.objects.keys().cloned().collect());
+        let subscription = Arc::new(Subscription { pending, wake: Notify::new() });
+        contents.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        contents.subscribers.push(Arc::downgrade(&subscription));
+        drop(contents);
+        Changes { subscription, ended: self.0.ended.clone() }
+    }
+
+    async fn run(&self, client: Client, selectors: Vec<Selector>) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut follow = Follow::new();
+        loop {
+            let error = self.connection(&client, &selectors, &mut follow, &mut backoff).await;
+            metrics::counter!("bluebird_client_watch_reconnects_total").increment(1);
+            let was_collecting = follow.is_collecting();
+            follow.failed(&error);
+            let relist = follow.is_collecting() && !was_collecting;
+            let delay = backoff.next_delay();
+            if relist {
+                self.write().relists += 1;
+                tracing::info!(%error, "a watch can't be resumed; fetching the whole state");
+            } else if error.is_retryable() {
+                tracing::debug!(%error, ?delay, "a watch broke");
+            } else {
+                tracing::warn!(%error, ?delay, "a watch was refused");
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// One connection, until it fails.
+    async fn connection(&self, client: &Client, selectors: &[Selector], follow: &mut Follow, backoff: &mut Backoff) -> Error {
+        let mut incoming = match client.watch(follow.request(selectors)).await {
+            Ok(incoming) => incoming,
+            Err(error) => return error,
+        };
+        loop {
+            let message = match tokio::time::timeout(BOOKMARK_DEADLINE, incoming.next()).await {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => return Error::Unavailable("the server ended the watch".into()),
+                Ok(Err(error)) => return error,
+                Err(_) => return Error::Timeout(format!("the watch was silent for {} s", BOOKMARK_DEADLINE.as_secs())),
+            };
+            backoff.reset();
+            match follow.message(message) {
+                Ok(step) => self.apply(step),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn apply(&self, step: Step) {
+        let mut contents = self.write();
+        let (changed, revision) = match step {
+            Step::Wait => return,
+            Step::Advance(changes, revision) => (contents.advance(changes), revision),
+            Step::Replace(objects, revision) => (contents.replace(objects), revision),
+        };
+        contents.revision = Some(revision);
+        contents.tell(&changed);
+        drop(contents);
+        self.0.revisions.send_replace(Some(revision));
+    }
+
+    async fn wait(&self, mut holds: impl FnMut(&Option<Revision>) -> bool) -> bool {
+        let mut revisions = self.revisions();
+        self.0.ended.run_until_cancelled(revisions.wait_for(|reached| holds(reached))).await.is_some_and(|reached| reached.is_ok())
+    }
+
+    fn wake_all(&self) {
+        for subscriber in self.read().subscribers.iter().filter_map(Weak::upgrade) {
+            subscriber.wake.notify_one();
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.0.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Contents> {
+        self.0.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let contents = self.read();
+        write!(f, "Cache of {} objects at {:?}", contents.objects.len(), contents.revision)
+    }
+}
+
+impl Contents {
+    fn advance(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) -> Vec<ObjectKey> {
+        let mut changed = Vec::with_capacity(changes.len());
+        for (key, object) in changes {
+            changed.push(key.clone());
+            match object {
+                Some(object) => self.objects.insert(key, object),
+                None => self.objects.remove(&key),
+            };
+        }
+        changed
+    }
+
+    /// Puts a new state in place and says what differs. An object that is the same stays the very one that readers may hold.
+    fn replace(&mut self, objects: Objects) -> Vec<ObjectKey> {
+        let mut old = std::mem::replace(&mut self.objects, objects);
+        let mut changed = Vec::new();
+        for (key, object) in &mut self.objects {
+            match old.remove(key) {
+                Some(before) if before == *object => *object = before,
+                _ => changed.push(key.clone()),
+            }
+        }
+        changed.extend(old.into_keys());
+        changed
+    }
+
+    fn tell(&mut self, changed: &[ObjectKey]) {
+        if changed.is_empty() {
+            return;
+        }
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(subscription) => {
+                subscription.lock().extend(changed.iter().cloned());
+                subscription.wake.notify_one();
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// The keys that changed since they were last asked for; bounded by the number of keys, however slowly it is read.
+pub struct Changes {
+    subscription: Arc<Subscription>,
+    ended: CancellationToken,
+}
+
+struct Subscription {
+    pending: Mutex<BTreeSet<ObjectKey>>,
+    wake: Notify,
+}
+
+impl Changes {
+    /// Waits for changes and takes all there are. `None` when the cache has ended. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<BTreeSet<ObjectKey>> {
+        loop {
+            let changed = std::mem::take(&mut *self.subscription.lock());
+            if !changed.is_empty() {
+                return Some(changed);
+            }
+            if self.ended.is_cancelled() {
+                return None;
+            }
+            self.subscription.wake.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Changes, {} pending", self.subscription.lock().len())
+    }
+}
+
+impl Subscription {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<ObjectKey>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An object of a cache, shared with it.
+pub struct Cached<R> {
+    object: Arc<Object>,
+    kind: PhantomData<R>,
+}
+
+impl<R: Resource> Cached<R> {
+    /// `None` for an object of another kind.
+    pub fn new(object: Arc<Object>) -> Option<Self> {
+        R::from_object_ref(&object)?;
+        Some(Self { object, kind: PhantomData })
+    }
+
+    /// The object, whatever its kind.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+}
+
+impl<R: Resource> Deref for Cached<R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        R::from_object_ref(&self.object).expect("checked when it was made, and never changed")
+    }
+}
+
+impl<R> Clone for Cached<R> {
+    fn clone(&self) -> Self {
+        Self { object: self.object.clone(), kind: PhantomData }
+    }
+}
+
+impl<R: Resource + fmt::Debug> fmt::Debug for Cached<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
