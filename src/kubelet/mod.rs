@@ -1,1 +1,3 @@
 //! Makes one machine match the desired state.
+
+pub mod routes;

@@ -1,0 +1,159 @@
+//! Which backend gets the next connection of one route. Decides and counts; connects nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a backend that did not take a connection comes after all others.
+const AVOIDED_FOR: Duration = Duration::from_secs(5);
+
+/// The backends of one route with what is known of them.
+///
+/// The next connection goes to the backend with the fewest open ones, and among those to the one whose turn was longest ago: equal backends answer
+/// in turn.
+#[derive(Debug, Default)]
+pub(super) struct Balancer {
+    backends: Vec<Backend>,
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Backend {
+    address: SocketAddr,
+    /// False: it gets no new connection and is only kept until its open ones have ended, so that they are counted if it comes back.
+    routed: bool,
+    open: usize,
+    last_turn: u64,
+    avoided_until: Option<Instant>,
+}
+
+impl Balancer {
+    /// From now on only these get new connections.
+    pub(super) fn set(&mut self, addresses: &[SocketAddr]) {
+        for backend in &mut self.backends {
+            backend.routed = addresses.contains(&backend.address);
+        }
+        for address in addresses {
+            if !self.backends.iter().any(|backend| backend.address == *address) {
+                self.backends.push(Backend { address: *address, routed: true, open: 0, last_turn: 0, avoided_until: None });
+            }
+        }
+        self.backends.retain(|backend| backend.routed || backend.open > 0);
+    }
+
+    /// Who is next, except those that were tried already. Its connection counts as open until [`Balancer::ended`].
+    pub(super) fn pick(&mut self, tried: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
+        let candidates = self.backends.iter_mut().filter(|backend| backend.routed && !tried.contains(&backend.address));
+        let next =
+            candidates.min_by_key(|backend| (backend.avoided_until.is_some_and(|until| now < until), backend.open, backend.last_turn))?;
+        self.turn += 1;
+        next.last_turn = self.turn;
+        next.open += 1;
+        Some(next.address)
+    }
+
+    /// Whether a connection to it, picked before, may still be used.
+    pub(super) fn is_routed(&self, address: SocketAddr) -> bool {
+        self.backends.iter().any(|backend| backend.routed && backend.address == address)
+    }
+
+    /// It took a connection.
+    pub(super) fn answered(&mut self, address: SocketAddr) {
+        if let Some(backend) = self.find(address) {
+            backend.avoided_until = None;
+        }
+    }
+
+    /// It did not take a connection.
+    pub(super) fn failed(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(backend) = self.find(address) {
+            backend.avoided_until = Some(now + AVOIDED_FOR);
+        }
+    }
+
+    /// A connection that was picked is over.
+    pub(super) fn ended(&mut self, address: SocketAddr) {
+        if let Some(backend) = self.find(address) {
+            backend.open -= 1;
+        }
+        self.backends.retain(|backend| backend.routed || backend.open > 0);
+    }
+
+    fn find(&mut self, address: SocketAddr) -> Option<&mut Backend> {
+        self.backends.iter_mut().find(|backend| backend.address == address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    fn balancer(ports: &[u16]) -> Balancer {
+        let mut balancer = Balancer::default();
+        balancer.set(&ports.iter().copied().map(address).collect::<Vec<_>>());
+        balancer
+    }
+
+    fn one_short_connection(balancer: &mut Balancer, now: Instant) -> u16 {
+        let picked = balancer.pick(&[], now).expect("there are backends");
+        balancer.answered(picked);
+        balancer.ended(picked);
+        picked.port()
+    }
+
+    #[test]
+    fn equal_backends_get_connections_in_turn() {
+        let (mut balancer, now) = (balancer(&[1, 2, 3]), Instant::now());
+        let picked: Vec<u16> = (0..6).map(|_| one_short_connection(&mut balancer, now)).collect();
+        assert_eq!(picked, [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_backend_with_the_fewest_open_connections_is_next() {
+        let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
+        let held = balancer.pick(&[], now).expect("there are backends");
+        assert_eq!(held.port(), 1);
+        assert_eq!([(); 3].map(|()| one_short_connection(&mut balancer, now)), [2, 2, 2]);
+        balancer.ended(held);
+        assert_eq!(one_short_connection(&mut balancer, now), 1);
+    }
+
+    #[test]
+    fn a_backend_that_failed_comes_last_for_a_while() {
+        let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
+        let dead = balancer.pick(&[], now).expect("there are backends");
+        balancer.failed(dead, now);
+        balancer.ended(dead);
+        assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
+        assert_eq!(balancer.pick(&[address(2)], now), Some(dead), "it is still tried when all others failed");
+        balancer.ended(dead);
+        let later = now + AVOIDED_FOR;
+        assert_eq!(one_short_connection(&mut balancer, later), 2);
+        assert_eq!(one_short_connection(&mut balancer, later), 1);
+    }
+
+    #[test]
+    fn each_backend_is_tried_once() {
+        let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
+        assert_eq!(balancer.pick(&[address(1), address(2)], now), None);
+    }
+
+    #[test]
+    fn a_removed_backend_is_not_picked_and_its_open_connections_are_still_counted_when_it_comes_back() {
+        let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
+        let held = balancer.pick(&[], now).expect("there are backends");
+        balancer.set(&[address(2)]);
+        assert!(!balancer.is_routed(held));
+        assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
+        balancer.set(&[address(1), address(2)]);
+        assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
+        balancer.set(&[address(2)]);
+        balancer.ended(held);
+        assert_eq!(balancer.backends.len(), 1, "nothing is kept of it");
+    }
+}

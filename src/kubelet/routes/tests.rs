@@ -1,0 +1,325 @@
+//! The router over real sockets, each test in a service range of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::api::Resource;
+use crate::api::v1::{Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A router with its machine, and the knob that tells it what to route.
+struct Node {
+    range: String,
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    revision: u64,
+    routes: Routes,
+    tasks: Tasks,
+}
+
+impl Node {
+    fn start(range: &str, cluster_id: &str) -> Node {
+        let (wanted, newest) = watch::channel(None);
+        let tasks = Tasks::new(CancellationToken::new());
+        let routes = Routes::follow(newest, range, cluster_id, &tasks).expect("a range");
+        Node { range: range.to_owned(), wanted, revision: 0, routes, tasks }
+    }
+
+    /// The service `web` at port 80 of the given address of the range has these backends, and that is in effect.
+    async fn route(&mut self, host: u8, backends: &[SocketAddr]) {
+        self.set(&[(host, backends)]).await;
+    }
+
+    async fn set(&mut self, services: &[(u8, &[SocketAddr])]) {
+        self.revision += 1;
+        let (services, slices): (Vec<_>, Vec<_>) = services.iter().map(|(host, backends)| self.service(*host, backends)).unzip();
+        let wanted = Wanted { revision: Revision(self.revision), table: Arc::new(super::routes(&services, &slices)) };
+        self.wanted.send_replace(Some(Arc::new(wanted)));
+        let mut applied = self.routes.applied();
+        let done = applied.wait_for(|applied| applied.0 >= self.revision);
+        tokio::time::timeout(DEADLINE, done).await.expect("the table is applied in time").expect("the router runs");
+    }
+
+    fn service(&self, host: u8, backends: &[SocketAddr]) -> (Service, EndpointSlice) {
+        let spec = ServiceSpec {
+            cluster_ip: self.vip(host).ip().to_string(),
+            ports: vec![ServicePort { port: self.vip(host).port().into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let endpoint = |backend: &SocketAddr| Endpoint {
+            address: backend.ip().to_string(),
+            ports: vec![EndpointPort { port: backend.port().into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let mut service = Service { spec: Some(spec), ..Default::default() };
+        let endpoints = backends.iter().map(endpoint).collect();
+        let mut slice = EndpointSlice { spec: Some(EndpointSliceSpec { endpoints }), ..Default::default() };
+        service.meta_mut().name = format!("web{host}");
+        slice.meta_mut().name = format!("web{host}");
+        (service, slice)
+    }
+
+    fn vip(&self, host: u8) -> SocketAddr {
+        let (network, _) = self.range.rsplit_once('.').expect("an IPv4 range");
+        format!("{network}.{host}:8080").parse().expect("an address")
+    }
+
+    async fn state(&self, is: impl FnMut(&State) -> bool) -> State {
+        let mut state = self.routes.state();
+        let reached = tokio::time::timeout(DEADLINE, state.wait_for(is)).await;
+        reached.unwrap_or_else(|_| panic!("still: {}", *self.routes.state().borrow())).expect("the router runs").clone()
+    }
+
+    async fn end(self) {
+        self.tasks.shutdown(DEADLINE).await;
+    }
+}
+
+/// A /24 out of 127.96.0.0/12 in which nobody routes.
+fn free_range() -> String {
+    loop {
+        let range = format!("127.{}.{}.0/24", fastrand::u8(96..112), fastrand::u8(..));
+        let lock = standby::lock_address(&range).expect("a range");
+        if std::net::TcpListener::bind(lock).is_ok() {
+            return range;
+        }
+    }
+}
+
+/// Answers each connection with its name, then says back what it gets until the client is done.
+struct Backend {
+    address: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Backend {
+    async fn start(name: &'static str) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.spawn("backend", async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    stream.write_all(name.as_bytes()).await?;
+                    let (mut read, mut write) = stream.split();
+                    tokio::io::copy(&mut read, &mut write).await?;
+                    write.shutdown().await
+                });
+            }
+        });
+        Backend { address, tasks }
+    }
+
+    /// Ends it with its connections; nothing listens there then.
+    async fn end(self) -> SocketAddr {
+        self.tasks.shutdown(Duration::ZERO).await;
+        self.address
+    }
+}
+
+/// Connects and reads the backend's name, which is one byte.
+async fn visit(vip: SocketAddr) -> io::Result<(char, TcpStream)> {
+    let mut stream = TcpStream::connect(vip).await?;
+    let name = stream.read_u8().await?;
+    Ok((name.into(), stream))
+}
+
+async fn answers(vip: SocketAddr, count: usize) -> String {
+    let mut names = String::new();
+    for _ in 0..count {
+        let (name, stream) = visit(vip).await.expect("a backend answers");
+        names.push(name);
+        finish(stream).await;
+    }
+    names
+}
+
+/// Says goodbye in both directions, so that the connection is over on all sides.
+async fn finish(mut stream: TcpStream) {
+    stream.shutdown().await.expect("open");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.expect("ends well");
+}
+
+#[tokio::test]
+async fn three_backends_answer_in_turn() {
+    let (a, b, c) = (Backend::start("a").await, Backend::start("b").await, Backend::start("c").await);
+    let mut node = Node::start(&free_range(), "cluster");
+    node.route(5, &[a.address, b.address, c.address]).await;
+    let names = answers(node.vip(5), 9).await;
+    let count = names.chars().fold(BTreeMap::new(), |mut count, name| {
+        *count.entry(name).or_insert(0) += 1;
+        count
+    });
+    assert_eq!(count, BTreeMap::from([('a', 3), ('b', 3), ('c', 3)]), "{names}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_and_each_way_ends_by_itself() {
+    let a = Backend::start("a").await;
+    let mut node = Node::start(&free_range(), "cluster");
+    node.route(5, &[a.address]).await;
+    let (_, stream) = visit(node.vip(5)).await.expect("answers");
+    let sent: Vec<u8> = (0..1_000_000u32).map(|index| index as u8).collect();
+    let (mut read, mut write) = stream.into_split();
+    let expected = sent.clone();
+    let (echoed, ()) = tokio::join!(
+        async {
+            let mut echoed = Vec::new();
+            read.read_to_end(&mut echoed).await.expect("ends well");
+            echoed
+        },
+        async {
+            write.write_all(&sent).await.expect("open");
+            write.shutdown().await.expect("open");
+        }
+    );
+    assert_eq!(echoed.len(), expected.len());
+    assert!(echoed == expected);
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_dead_backend_is_skipped_before_the_first_byte() {
+    let (dead, alive) = (Backend::start("d").await, Backend::start("a").await);
+    let dead = dead.end().await;
+    let mut node = Node::start(&free_range(), "cluster");
+    node.route(5, &[dead, alive.address]).await;
+    assert_eq!(answers(node.vip(5), 5).await, "aaaaa");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn without_a_living_backend_the_connection_is_reset() {
+    let dead = Backend::start("d").await.end().await;
+    let mut node = Node::start(&free_range(), "cluster");
+    node.set(&[(5, &[]), (6, &[dead])]).await;
+    for host in [5, 6] {
+        assert_eq!(visit(node.vip(host)).await.expect_err("nobody answers").kind(), io::ErrorKind::ConnectionReset);
+    }
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_removed_endpoint_gets_no_new_connection_while_its_old_one_goes_on() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let mut node = Node::start(&free_range(), "cluster");
+    node.route(5, &[a.address]).await;
+    let (_, mut old) = visit(node.vip(5)).await.expect("answers");
+    node.route(5, &[b.address]).await;
+    assert_eq!(answers(node.vip(5), 5).await, "bbbbb");
+    old.write_all(b"still there").await.expect("open");
+    let mut echoed = [0; 11];
+    old.read_exact(&mut echoed).await.expect("open");
+    assert_eq!(&echoed, b"still there");
+    finish(old).await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_removed_service_accepts_nothing_while_its_old_connection_and_the_other_services_go_on() {
+    let a = Backend::start("a").await;
+    let mut node = Node::start(&free_range(), "cluster");
+    node.set(&[(5, &[a.address]), (6, &[a.address])]).await;
+    let (_, old) = visit(node.vip(5)).await.expect("answers");
+    let (_, other) = visit(node.vip(6)).await.expect("answers");
+    node.set(&[(6, &[a.address])]).await;
+    let refused = async { while visit(node.vip(5)).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, refused).await.expect("the listener is closed");
+    assert_eq!(answers(node.vip(6), 1).await, "a");
+    finish(old).await;
+    finish(other).await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_shown_and_routed_once_it_is_free() {
+    let a = Backend::start("a").await;
+    let mut node = Node::start(&free_range(), "cluster");
+    let squatter = TcpListener::bind(node.vip(5)).await.expect("a free address");
+    node.set(&[(5, &[a.address]), (6, &[a.address])]).await;
+    let vip = node.vip(5);
+    let state = node.state(|state| matches!(state, State::Active { unbound } if unbound.contains_key(&vip))).await;
+    assert!(state.to_string().starts_with(&format!("routing; can't listen on {vip}: ")), "{state}");
+    assert_eq!(answers(node.vip(6), 1).await, "a");
+    drop(squatter);
+    node.state(|state| *state == State::Active { unbound: BTreeMap::new() }).await;
+    assert_eq!(answers(vip, 1).await, "a");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_backend_resets_is_reset_for_the_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let mut node = Node::start(&free_range(), "cluster");
+    node.route(5, &[listener.local_addr().expect("bound")]).await;
+    let mut client = TcpStream::connect(node.vip(5)).await.expect("the router accepts");
+    let (backend, _) = listener.accept().await.expect("the router connects");
+    backend.set_zero_linger().expect("open");
+    drop(backend);
+    assert_eq!(client.read_u8().await.expect_err("cut").kind(), io::ErrorKind::ConnectionReset);
+    node.end().await;
+}
+
+#[tokio::test]
+async fn of_two_routers_on_one_machine_one_routes_and_the_other_takes_over_when_it_ends() {
+    let a = Backend::start("a").await;
+    let range = free_range();
+    let mut first = Node::start(&range, "cluster");
+    first.route(5, &[a.address]).await;
+    first.state(|state| matches!(state, State::Active { .. })).await;
+    let mut second = Node::start(&range, "cluster");
+    second.state(|state| *state == State::Standby { holder_pid: std::process::id() }).await;
+    second.route(5, &[a.address]).await;
+    let mut third = Node::start(&range, "cluster");
+    third.state(|state| *state == State::Standby { holder_pid: std::process::id() }).await;
+    third.route(5, &[a.address]).await;
+
+    // As abrupt as it gets within one process.
+    drop(first);
+    let active = |state: &State| matches!(state, State::Active { unbound } if unbound.is_empty());
+    let heir = tokio::select! {
+        _ = second.state(active) => &mut second,
+        _ = third.state(active) => &mut third,
+    };
+    heir.route(5, &[a.address]).await;
+    assert_eq!(answers(heir.vip(5), 3).await, "aaa");
+    second.end().await;
+    third.end().await;
+}
+
+#[tokio::test]
+async fn a_router_of_another_cluster_and_a_stranger_on_the_lock_are_named() {
+    let range = free_range();
+    let first = Node::start(&range, "cluster");
+    first.state(|state| matches!(state, State::Active { .. })).await;
+    let second = Node::start(&range, "other");
+    let State::Blocked(why) = second.state(|state| matches!(state, State::Blocked(_))).await else { unreachable!("waited for") };
+    assert!(why.contains("another cluster (cluster)"), "{why}");
+    first.end().await;
+    second.state(|state| matches!(state, State::Active { .. })).await;
+    second.end().await;
+
+    let range = free_range();
+    let stranger = TcpListener::bind(standby::lock_address(&range).expect("a range")).await.expect("free");
+    let node = Node::start(&range, "cluster");
+    let (mut stream, _) = stranger.accept().await.expect("somebody asks");
+    stream.write_all(b"220 mail.example.org\r\n").await.expect("open");
+    let State::Blocked(why) = node.state(|state| matches!(state, State::Blocked(_))).await else { unreachable!("waited for") };
+    assert!(why.contains("does not greet as one"), "{why}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_range_that_is_none_is_refused() {
+    let (_wanted, newest) = watch::channel(None);
+    let tasks = Tasks::new(CancellationToken::new());
+    assert!(matches!(Routes::follow(newest, "127.96.0.0", "cluster", &tasks), Err(Error::Invalid(_))));
+}
