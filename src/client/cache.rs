@@ -1,14 +1,14 @@
-use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Follow, Objects, Step};
+use super::contents::{Changes, Contents};
+use super::follow::{Follow, Step};
 use super::{Backoff, Client};
 use crate::api::v1::{Object, Selector};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
@@ -36,15 +36,6 @@ struct Shared {
     ended: CancellationToken,
 }
 
-#[derive(Default)]
-struct Contents {
-    objects: Objects,
-    /// `None` before the first whole state.
-    revision: Option<Revision>,
-    relists: u64,
-    subscribers: Vec<Weak<Subscription>>,
-}
-
 impl Cache {
     /// Starts to follow the objects that any of the selectors matches.
     pub fn start(client: Client, selectors: Vec<Selector>, tasks: &Tasks) -> Self {
@@ -56,7 +47,7 @@ impl Cache {
             let ends = followed.0.ended.clone().drop_guard();
             token.run_until_cancelled(followed.run(client, selectors)).await;
             drop(ends);
-            followed.wake_all();
+            followed.write().wake_all();
         });
         cache
     }
@@ -79,7 +70,7 @@ impl Cache {
 
     /// The revision that readers see; zero before the first whole state. What is read afterwards is at least as new.
     pub fn revision(&self) -> Revision {
-        self.read().revision.unwrap_or_default()
+        self.read().revision().unwrap_or_default()
     }
 
     /// The revision that readers see, to wait for. `None` before the first whole state.
@@ -89,7 +80,7 @@ impl Cache {
 
     /// How often the whole state had to be fetched again because a resume was impossible.
     pub fn relists(&self) -> u64 {
-        self.read().relists
+        self.read().relists()
     }
 
     /// An object. The namespace is ignored for kinds that live in none.
@@ -99,7 +90,7 @@ impl Cache {
 
     /// An object of any kind.
     pub fn get_object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.read().objects.get(key).cloned()
+        self.read().objects().get(key).cloned()
     }
 
     /// All objects of a kind, in the order of namespace and name.
@@ -110,7 +101,7 @@ impl Cache {
     /// All objects of a kind in one namespace, or in all if it is empty.
     pub fn list_in<R: Resource>(&self, namespace: &str) -> Vec<Cached<R>> {
         let contents = self.read();
-        let from = contents.objects.range(ObjectKey::lower_bound(R::KIND, namespace)..);
+        let from = contents.objects().range(ObjectKey::lower_bound(R::KIND, namespace)..);
         from.take_while(|(key, _)| key.kind() == R::KIND && (namespace.is_empty() || key.namespace() == namespace))
             .filter_map(|(_, object)| Cached::new(object.clone()))
             .collect()
@@ -118,18 +109,12 @@ impl Cache {
 
     /// Every key that there is.
     pub fn keys(&self) -> Vec<ObjectKey> {
-        self.read().objects.keys().cloned().collect()
+        self.read().objects().keys().cloned().collect()
     }
 
     /// Tells which keys change. It begins with every key that there is, so that whoever rereads what it tells has seen everything.
     pub fn subscribe(&self) -> Changes {
-        let mut contents = self.write();
-        let pending = Mutex::new(contents.objects.keys().cloned().collect());
-        let subscription = Arc::new(Subscription { pending, wake: Notify::new() });
-        contents.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
-        contents.subscribers.push(Arc::downgrade(&subscription));
-        drop(contents);
-        Changes { subscription, ended: self.0.ended.clone() }
+        Changes::new(self.write().subscribe(), self.0.ended.clone())
     }
 
     async fn run(&self, client: Client, selectors: Vec<Selector>) {
@@ -143,7 +128,7 @@ impl Cache {
             let relist = follow.is_collecting() && !was_collecting;
             let delay = backoff.next_delay();
             if relist {
-                self.write().relists += 1;
+                self.write().count_relist();
                 tracing::info!(%error, "a watch can't be resumed; fetching the whole state");
             } else if error.is_retryable() {
                 tracing::debug!(%error, ?delay, "a watch broke");
@@ -176,16 +161,10 @@ impl Cache {
     }
 
     fn apply(&self, step: Step) {
-        let mut contents = self.write();
-        let (changed, revision) = match step {
-            Step::Wait => return,
-            Step::Advance(changes, revision) => (contents.advance(changes), revision),
-            Step::Replace(objects, revision) => (contents.replace(objects), revision),
-        };
-        contents.revision = Some(revision);
-        contents.tell(&changed);
-        drop(contents);
-        self.0.revisions.send_replace(Some(revision));
+        let reached = self.write().apply(step);
+        if reached.is_some() {
+            self.0.revisions.send_replace(reached);
+        }
     }
 
     async fn wait(&self, mut holds: impl FnMut(&Option<Revision>) -> bool) -> bool {
@@ -193,17 +172,11 @@ impl Cache {
         self.0.ended.run_until_cancelled(revisions.wait_for(|reached| holds(reached))).await.is_some_and(|reached| reached.is_ok())
     }
 
-    fn wake_all(&self) {
-        for subscriber in self.read().subscribers.iter().filter_map(Weak::upgrade) {
-            subscriber.wake.notify_one();
-        }
-    }
-
     fn read(&self) -> RwLockReadGuard<'_, Contents> {
         self.0.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Contents> {
+    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
         self.0.contents.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,88 +184,7 @@ impl Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contents = self.read();
-        write!(f, "Cache of {} objects at {:?}", contents.objects.len(), contents.revision)
-    }
-}
-
-impl Contents {
-    fn advance(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) -> Vec<ObjectKey> {
-        let mut changed = Vec::with_capacity(changes.len());
-        for (key, object) in changes {
-            changed.push(key.clone());
-            match object {
-                Some(object) => self.objects.insert(key, object),
-                None => self.objects.remove(&key),
-            };
-        }
-        changed
-    }
-
-    /// Puts a new state in place and says what differs. An object that is the same stays the very one that readers may hold.
-    fn replace(&mut self, objects: Objects) -> Vec<ObjectKey> {
-        let mut old = std::mem::replace(&mut self.objects, objects);
-        let mut changed = Vec::new();
-        for (key, object) in &mut self.objects {
-            match old.remove(key) {
-                Some(before) if before == *object => *object = before,
-                _ => changed.push(key.clone()),
-            }
-        }
-        changed.extend(old.into_keys());
-        changed
-    }
-
-    fn tell(&mut self, changed: &[ObjectKey]) {
-        if changed.is_empty() {
-            return;
-        }
-        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
-            Some(subscription) => {
-                subscription.lock().extend(changed.iter().cloned());
-                subscription.wake.notify_one();
-                true
-            }
-            None => false,
-        });
-    }
-}
-
-/// The keys that changed since they were last asked for; bounded by the number of keys, however slowly it is read.
-pub struct Changes {
-    subscription: Arc<Subscription>,
-    ended: CancellationToken,
-}
-
-struct Subscription {
-    pending: Mutex<BTreeSet<ObjectKey>>,
-    wake: Notify,
-}
-
-impl Changes {
-    /// Waits for changes and takes all there are. `None` when the cache has ended. Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Option<BTreeSet<ObjectKey>> {
-        loop {
-            let changed = std::mem::take(&mut *self.subscription.lock());
-            if !changed.is_empty() {
-                return Some(changed);
-            }
-            if self.ended.is_cancelled() {
-                return None;
-            }
-            self.subscription.wake.notified().await;
-        }
-    }
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Changes, {} pending", self.subscription.lock().len())
-    }
-}
-
-impl Subscription {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<ObjectKey>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        write!(f, "Cache of {} objects at {:?}", contents.objects().len(), contents.revision())
     }
 }
 
@@ -334,3 +226,6 @@ impl<R: Resource + fmt::Debug> fmt::Debug for Cached<R> {
         (**self).fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ pub(super) type Objects = BTreeMap<ObjectKey, Arc<Object>>;
 pub(super) enum Follow {
     /// The whole state is being sent. It is collected aside, so that readers see the old state, whole, until the new one is.
     Collecting(Objects),
-    /// Everything up to this revision is known. Never revision zero.
+    /// Everything up to this revision is known.
     Resuming(Revision),
 }
 
@@ -63,7 +63,7 @@ impl Follow {
                     return Ok(Step::Wait);
                 }
                 let objects = std::mem::take(aside);
-                *self = Self::at(revision);
+                *self = Follow::Resuming(revision);
                 Ok(Step::Replace(objects, revision))
             }
             Follow::Resuming(known) if revision < *known => Err(Error::Future { requested: *known, current: revision }),
@@ -74,27 +74,23 @@ impl Follow {
         }
     }
 
-    /// Takes the end of a connection. What was collected of an incomplete state is void: the next connection may begin at another revision.
+    /// Takes the end of a connection.
     pub(super) fn failed(&mut self, error: &Error) {
-        match (&self, error) {
-            (Follow::Collecting(_), _) | (_, Error::Compacted { .. } | Error::Future { .. } | Error::TokenExpired { .. }) => {
-                *self = Self::new()
-            }
-            (Follow::Resuming(_), _) => {}
+        let resumable = match self {
+            // What was collected of an incomplete state is void: the next connection may begin at another revision.
+            Follow::Collecting(_) => false,
+            // A watch "from revision 0" would begin at the present.
+            Follow::Resuming(Revision::ZERO) => false,
+            Follow::Resuming(_) => !matches!(error, Error::Compacted { .. } | Error::Future { .. } | Error::TokenExpired { .. }),
+        };
+        if !resumable {
+            *self = Self::new();
         }
     }
 
     /// Whether the whole state is being asked for.
     pub(super) fn is_collecting(&self) -> bool {
         matches!(self, Follow::Collecting(_))
-    }
-
-    /// A watch "from revision 0" would begin at the present, so an empty server can't be resumed from.
-    fn at(revision: Revision) -> Self {
-        match revision {
-            Revision::ZERO => Self::new(),
-            revision => Follow::Resuming(revision),
-        }
     }
 }
 
@@ -105,3 +101,6 @@ fn change(event: Event) -> Option<(ObjectKey, Option<Arc<Object>>)> {
     let key = object.key()?;
     Some((key, (!deleted).then(|| Arc::new(object))))
 }
+
+#[cfg(test)]
+mod tests;

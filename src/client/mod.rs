@@ -9,12 +9,19 @@ mod generated {
 
 mod backoff;
 mod cache;
+mod contents;
 mod endpoint;
 mod follow;
 mod incoming;
+mod recorder;
 mod requests;
 
+#[cfg(test)]
+mod fake;
+
 pub use backoff::Backoff;
-pub use cache::{Cache, Cached, Changes};
+pub use cache::{Cache, Cached};
+pub use contents::Changes;
 pub use incoming::Incoming;
+pub use recorder::{Recorder, subject};
 pub use requests::{Client, DeleteOptions, Listed, UNARY_DEADLINE};

@@ -1,0 +1,149 @@
+//! What a [`super::Cache`] shows, and who is told when it changes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::follow::{Objects, Step};
+use crate::api::v1::Object;
+use crate::api::{ObjectKey, Revision};
+
+/// Objects as of one revision.
+#[derive(Default)]
+pub(super) struct Contents {
+    objects: Objects,
+    /// `None` before the first whole state.
+    revision: Option<Revision>,
+    relists: u64,
+    subscribers: Vec<Weak<Subscription>>,
+}
+
+impl Contents {
+    pub(super) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub(super) fn revision(&self) -> Option<Revision> {
+        self.revision
+    }
+
+    pub(super) fn relists(&self) -> u64 {
+        self.relists
+    }
+
+    pub(super) fn count_relist(&mut self) {
+        self.relists += 1;
+    }
+
+    /// Takes a step and tells the subscribers what it changed. Returns the revision that it reached, if any.
+    pub(super) fn apply(&mut self, step: Step) -> Option<Revision> {
+        let (changed, revision) = match step {
+            Step::Wait => return None,
+            Step::Advance(changes, revision) => (self.advance(changes), revision),
+            Step::Replace(objects, revision) => (self.replace(objects), revision),
+        };
+        self.revision = Some(revision);
+        self.tell(&changed);
+        Some(revision)
+    }
+
+    /// A subscription that begins with every key.
+    pub(super) fn subscribe(&mut self) -> Arc<Subscription> {
+        let pending = Mutex::new(self.objects.keys().cloned().collect());
+        let subscription = Arc::new(Subscription { pending, wake: Notify::new() });
+        self.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        self.subscribers.push(Arc::downgrade(&subscription));
+        subscription
+    }
+
+    /// Lets every subscriber see that the cache has ended.
+    pub(super) fn wake_all(&self) {
+        self.subscribers.iter().filter_map(Weak::upgrade).for_each(|subscription| subscription.wake.notify_one());
+    }
+
+    fn advance(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) -> Vec<ObjectKey> {
+        let mut changed = Vec::with_capacity(changes.len());
+        for (key, object) in changes {
+            changed.push(key.clone());
+            match object {
+                Some(object) => self.objects.insert(key, object),
+                None => self.objects.remove(&key),
+            };
+        }
+        changed
+    }
+
+    /// Puts a new state in place and says what differs. An object that is the same stays the very one that readers may hold.
+    fn replace(&mut self, objects: Objects) -> Vec<ObjectKey> {
+        let mut old = std::mem::replace(&mut self.objects, objects);
+        let mut changed = Vec::new();
+        for (key, object) in &mut self.objects {
+            match old.remove(key) {
+                Some(before) if before == *object => *object = before,
+                _ => changed.push(key.clone()),
+            }
+        }
+        changed.extend(old.into_keys());
+        changed
+    }
+
+    fn tell(&mut self, changed: &[ObjectKey]) {
+        if changed.is_empty() {
+            return;
+        }
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(subscription) => {
+                subscription.lock().extend(changed.iter().cloned());
+                subscription.wake.notify_one();
+                true
+            }
+            None => false,
+        });
+    }
+}
+
+/// The keys that changed since they were last asked for; bounded by the number of keys, however slowly it is read.
+pub struct Changes {
+    subscription: Arc<Subscription>,
+    ended: CancellationToken,
+}
+
+pub(super) struct Subscription {
+    pending: Mutex<BTreeSet<ObjectKey>>,
+    wake: Notify,
+}
+
+impl Changes {
+    pub(super) fn new(subscription: Arc<Subscription>, ended: CancellationToken) -> Self {
+        Self { subscription, ended }
+    }
+
+    /// Waits for changes and takes all there are. `None` when the cache has ended. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Option<BTreeSet<ObjectKey>> {
+        loop {
+            let changed = std::mem::take(&mut *self.subscription.lock());
+            if !changed.is_empty() {
+                return Some(changed);
+            }
+            if self.ended.is_cancelled() {
+                return None;
+            }
+            self.subscription.wake.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Changes, {} pending", self.subscription.lock().len())
+    }
+}
+
+impl Subscription {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ObjectKey>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

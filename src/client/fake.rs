@@ -1,0 +1,221 @@
+//! A small server to test against: the documented behaviour of Watch on a history in memory, with faults on demand.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::transport::{Endpoint, Server};
+use tonic::{Request, Response, Status};
+
+use super::Client;
+use crate::api::v1::{Event, Object, ObjectMeta, Pod, WatchRequest, WatchResponse, event};
+use crate::api::{Kind, ObjectKey, Resource, Revision};
+use crate::error::Error;
+use crate::tasks::Tasks;
+
+/// Objects on the first pages of an initial state.
+const PAGE: usize = 2;
+
+/// A history of pods.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    changes: Vec<Event>,
+    compacted: u64,
+}
+
+impl History {
+    pub(super) fn revision(&self) -> Revision {
+        Revision(self.changes.len() as u64)
+    }
+
+    /// Creates or changes a pod.
+    pub(super) fn put(&mut self, name: &str) {
+        let exists = self.state_at(self.revision()).contains_key(&ObjectKey::new(Kind::Pod, "", name));
+        self.push(name, if exists { event::Type::Modified } else { event::Type::Added });
+    }
+
+    /// Deletes a pod, if there is one.
+    pub(super) fn delete(&mut self, name: &str) {
+        if self.state_at(self.revision()).contains_key(&ObjectKey::new(Kind::Pod, "", name)) {
+            self.push(name, event::Type::Deleted);
+        }
+    }
+
+    /// Forgets all changes up to now.
+    pub(super) fn compact(&mut self) {
+        self.compacted = self.revision().0;
+    }
+
+    fn push(&mut self, name: &str, change: event::Type) {
+        let resource_version = self.revision().next().0;
+        let metadata = ObjectMeta { name: name.into(), resource_version, ..Default::default() };
+        let object = Pod { metadata: Some(metadata), ..Default::default() }.into_object();
+        self.changes.push(Event { r#type: change.into(), object: Some(object) });
+    }
+
+    /// What there was at a revision.
+    pub(super) fn state_at(&self, revision: Revision) -> BTreeMap<ObjectKey, Arc<Object>> {
+        let mut state = BTreeMap::new();
+        for change in &self.changes[..revision.0 as usize] {
+            let object = change.object.clone().expect("every change has an object");
+            let key = object.key().expect("every object is a pod");
+            match change.r#type() {
+                event::Type::Deleted => state.remove(&key),
+                _ => state.insert(key, Arc::new(object)),
+            };
+        }
+        state
+    }
+
+    /// The messages that a watch begins with.
+    pub(super) fn answer(&self, request: &WatchRequest) -> Result<Vec<WatchResponse>, Error> {
+        match (request.send_initial, request.from_revision) {
+            (true, _) => Ok(self.initial()),
+            (false, 0) => Ok(Vec::new()),
+            (false, from) if from < self.compacted => Err(Error::Compacted { requested: Revision(from), oldest: Revision(self.compacted) }),
+            (false, from) if from > self.revision().0 => Err(Error::Future { requested: Revision(from), current: self.revision() }),
+            (false, from) => Ok(self.after(from)),
+        }
+    }
+
+    /// One message for each change after a revision.
+    pub(super) fn after(&self, from: u64) -> Vec<WatchResponse> {
+        let changes = self.changes.iter().enumerate().skip(from as usize);
+        changes.map(|(index, change)| WatchResponse { events: vec![change.clone()], revision: index as u64 + 1, synced: false }).collect()
+    }
+
+    fn initial(&self) -> Vec<WatchResponse> {
+        let added = |object: &Arc<Object>| Event { r#type: event::Type::Added.into(), object: Some((**object).clone()) };
+        let events: Vec<_> = self.state_at(self.revision()).values().map(added).collect();
+        let mut pages: Vec<_> = events.chunks(PAGE).map(|events| WatchResponse { events: events.to_vec(), ..Default::default() }).collect();
+        pages.push(WatchResponse { revision: self.revision().0, synced: true, ..Default::default() });
+        pages
+    }
+}
+
+/// Serves a history over in-memory connections.
+#[derive(Clone)]
+pub(super) struct FakeServer(Arc<Shared>);
+
+struct Shared {
+    history: Mutex<History>,
+    revision: watch::Sender<u64>,
+    /// Cancelled to end all present streams.
+    streams: Mutex<CancellationToken>,
+    requests: Mutex<Vec<WatchRequest>>,
+}
+
+impl FakeServer {
+    pub(super) fn new() -> Self {
+        let (history, revision) = (Mutex::default(), watch::Sender::new(0));
+        Self(Arc::new(Shared { history, revision, streams: Mutex::default(), requests: Mutex::default() }))
+    }
+
+    /// A client of this server.
+    pub(super) fn client(&self, tasks: &Tasks) -> Client {
+        let (connections, incoming) = tokio::sync::mpsc::unbounded_channel();
+        let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
+        let (served, token) = (self.clone(), tasks.token());
+        tasks.spawn("fake server", async move {
+            token.run_until_cancelled(Server::builder().add_service(served).serve_with_incoming(incoming)).await;
+        });
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            let sent = connections.send(theirs).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+            std::future::ready(sent.map(|()| hyper_util::rt::TokioIo::new(ours)))
+        });
+        Client::from_channel(Endpoint::from_static("http://fake").connect_with_connector_lazy(connector))
+    }
+
+    /// Changes the history and tells all streams.
+    pub(super) fn change(&self, change: impl FnOnce(&mut History)) -> Revision {
+        let mut history = self.history();
+        change(&mut history);
+        self.0.revision.send_replace(history.revision().0);
+        history.revision()
+    }
+
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        self.0.history.lock().expect("no panic while held")
+    }
+
+    /// Ends all present streams as a server does that shuts down.
+    pub(super) fn cut(&self) {
+        let mut streams = self.0.streams.lock().expect("no panic while held");
+        std::mem::take(&mut *streams).cancel();
+    }
+
+    /// What was asked for so far.
+    pub(super) fn requests(&self) -> Vec<WatchRequest> {
+        self.0.requests.lock().expect("no panic while held").clone()
+    }
+
+    fn watch(&self, request: WatchRequest) -> Result<Messages, Status> {
+        self.0.requests.lock().expect("no panic while held").push(request.clone());
+        let history = self.history();
+        let begin = history.answer(&request)?;
+        let seen = history.revision().0;
+        drop(history);
+        let cut = self.0.streams.lock().expect("no panic while held").clone();
+        let begin = stream::iter(begin.into_iter().map(Ok));
+        Ok(Box::pin(begin.chain(self.live(seen)).take_until(cut.cancelled_owned()).chain(stream::once(shut_down()))))
+    }
+
+    fn live(&self, seen: u64) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + use<> {
+        let (server, revisions) = (self.clone(), self.0.revision.subscribe());
+        stream::unfold((server, revisions, seen), |(server, mut revisions, seen)| async move {
+            let now = *revisions.wait_for(|revision| *revision > seen).await.ok()?;
+            let messages: Vec<_> = server.history().after(seen).into_iter().map(Ok).collect();
+            Some((stream::iter(messages), (server, revisions, now)))
+        })
+        .flatten()
+    }
+}
+
+async fn shut_down() -> Result<WatchResponse, Status> {
+    Err(Error::Unavailable("shutting down".into()).into())
+}
+
+type Messages = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+impl NamedService for FakeServer {
+    const NAME: &'static str = "bluebird.v1.ControlPlaneService";
+}
+
+impl Service<http::Request<Body>> for FakeServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let server = self.clone();
+        Box::pin(async move {
+            let codec = tonic_prost::ProstCodec::<WatchResponse, WatchRequest>::default();
+            Ok(Grpc::new(codec).server_streaming(Watching(server), request).await)
+        })
+    }
+}
+
+struct Watching(FakeServer);
+
+impl ServerStreamingService<WatchRequest> for Watching {
+    type Response = WatchResponse;
+    type ResponseStream = Messages;
+    type Future = std::future::Ready<Result<Response<Messages>, Status>>;
+
+    fn call(&mut self, request: Request<WatchRequest>) -> Self::Future {
+        std::future::ready(self.0.watch(request.into_inner()).map(Response::new))
+    }
+}
