@@ -10,17 +10,23 @@ mod defaults;
 mod expand;
 mod key;
 mod kind;
+pub mod manifest;
+mod nearest;
 mod object;
 pub mod quantity;
+pub(crate) mod schema;
 mod selector;
+mod selector_text;
 mod validate;
 
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use expand::expand;
 pub use key::{DEFAULT_NAMESPACE, ObjectKey, Revision};
 pub use kind::Kind;
+pub use nearest::nearest;
 pub use object::Resource;
 pub use selector::{LabelView, Matcher};
+pub use selector_text::parse_label_selector;
 pub use validate::{validate, validate_update};
 
 /// The descriptors of everything in proto/, with comments, as an encoded `google.protobuf.FileDescriptorSet`.

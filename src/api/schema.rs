@@ -1,0 +1,121 @@
+//! The descriptors of the messages, and how their fields and values are written in manifests.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, MessageDescriptor};
+
+use super::{FILE_DESCRIPTOR_SET, Kind};
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("build.rs writes valid descriptors"));
+
+/// Words that Kubernetes writes in capitals.
+const ACRONYMS: [&str; 2] = ["TCP", "UDP"];
+
+/// `Object`, whose arms are the kinds.
+pub(crate) fn object() -> MessageDescriptor {
+    POOL.get_message_by_name("bluebird.v1.Object").expect("object.proto has it")
+}
+
+/// The arm of a kind.
+pub(crate) fn arm(kind: Kind) -> FieldDescriptor {
+    object().get_field(kind as u32).expect("a kind's number is that of its arm")
+}
+
+/// The message of a kind.
+pub(crate) fn message(kind: Kind) -> MessageDescriptor {
+    arm(kind).kind().as_message().expect("every arm is a message").clone()
+}
+
+/// The field of this name in a manifest.
+pub(crate) fn field(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
+    message.fields().find(|field| field_name(field) == name || field.json_name() == name)
+}
+
+/// How a field is called in manifests: `clusterIP`. That is its name in JSON, but for the capitals that Kubernetes gives an IP.
+pub(crate) fn field_name(field: &FieldDescriptor) -> Cow<'static, str> {
+    match field.json_name().strip_suffix("Ip") {
+        Some(start) => Cow::Owned(format!("{start}IP")),
+        None => Cow::Owned(field.json_name().to_owned()),
+    }
+}
+
+/// The words for the values of an enum, as Kubernetes writes them, by number. The first value of every enum is "not set", and has none.
+pub(crate) fn enum_words(descriptor: &EnumDescriptor) -> Vec<(i32, String)> {
+    let prefix = screaming(descriptor.name());
+    let values = descriptor.values().filter(|value| value.number() != 0);
+    values.map(|value| (value.number(), camel(value.name().strip_prefix(&prefix).unwrap_or(value.name())))).collect()
+}
+
+/// Whether a manifest may have a number where the field is text, as Kubernetes allows for quantities and target ports.
+pub(crate) fn takes_numbers(field: &FieldDescriptor) -> bool {
+    is_target_port(field)
+        || matches!(
+            field.full_name(),
+            "bluebird.v1.ResourceRequirements.requests" | "bluebird.v1.ResourceRequirements.limits" | "bluebird.v1.NodeStatus.capacity"
+        )
+}
+
+/// Whether it is the one text that is written as a number when it is one.
+pub(crate) fn is_target_port(field: &FieldDescriptor) -> bool {
+    field.full_name() == "bluebird.v1.ServicePort.target_port"
+}
+
+/// `google.protobuf.Timestamp`, which is written as RFC 3339 text.
+pub(crate) fn is_timestamp(message: &MessageDescriptor) -> bool {
+    message.full_name() == "google.protobuf.Timestamp"
+}
+
+/// `RestartPolicy` → `RESTART_POLICY_`.
+fn screaming(name: &str) -> String {
+    let mut screaming = String::new();
+    for (index, letter) in name.char_indices() {
+        if index > 0 && letter.is_ascii_uppercase() {
+            screaming.push('_');
+        }
+        screaming.push(letter.to_ascii_uppercase());
+    }
+    screaming + "_"
+}
+
+/// `ON_FAILURE` → `OnFailure`.
+fn camel(name: &str) -> String {
+    let word = |word: &str| match word.split_at_checked(1) {
+        Some((first, rest)) if !ACRONYMS.contains(&word) => first.to_owned() + &rest.to_ascii_lowercase(),
+        _ => word.to_owned(),
+    };
+    name.split('_').map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enums_are_written_as_kubernetes_writes_them() {
+        let words = |name: &str| {
+            let descriptor = POOL.get_enum_by_name(&format!("bluebird.v1.{name}")).expect(name);
+            enum_words(&descriptor).into_iter().map(|(_, word)| word).collect::<Vec<_>>()
+        };
+        assert_eq!(words("RestartPolicy"), ["Always", "OnFailure", "Never"]);
+        assert_eq!(words("Protocol"), ["TCP", "UDP"]);
+        assert_eq!(words("ConditionStatus"), ["True", "False", "Unknown"]);
+        assert_eq!(words("LabelSelectorOperator"), ["In", "NotIn", "Exists", "DoesNotExist"]);
+    }
+
+    #[test]
+    fn every_kind_has_an_arm_of_its_name() {
+        for kind in Kind::ALL {
+            assert_eq!(arm(kind).name(), super::super::validate::arm_name(kind));
+        }
+    }
+
+    #[test]
+    fn an_ip_is_written_in_capitals() {
+        let spec = POOL.get_message_by_name("bluebird.v1.ServiceSpec").expect("service.proto has it");
+        let names: Vec<_> = spec.fields().map(|field| field_name(&field).into_owned()).collect();
+        assert_eq!(names, ["selector", "ports", "clusterIP"]);
+        assert!(field(&spec, "clusterIP").is_some() && field(&spec, "clusterIp").is_some());
+    }
+}
