@@ -1,0 +1,179 @@
+//! Reads the files of a folder and checks that together they are one store. Changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::record::{Fault, Reader};
+use super::rows::{BatchRow, Role};
+use super::tail::Tail;
+use super::{CHECKPOINT, LOG, UNFINISHED, checkpoint, checkpoint_path, segment_path, tail_path};
+use crate::api::Revision;
+use crate::store::{Commit, History, OpenError, Snapshot};
+
+/// What is in a folder.
+pub(super) struct Found {
+    /// The first revisions of the log's segments, in order.
+    pub(super) segments: Vec<Revision>,
+    /// The revisions of the checkpoints, in order.
+    pub(super) checkpoints: Vec<Revision>,
+    /// Files that a crash left unfinished.
+    pub(super) unfinished: Vec<PathBuf>,
+}
+
+/// What the files say.
+pub(super) struct Contents {
+    pub(super) cluster_id: String,
+    pub(super) state: Snapshot,
+    /// How much of the last segment counts, in bytes.
+    pub(super) durable: u64,
+    /// How much of the log is not in the checkpoint, in bytes.
+    pub(super) replayed: u64,
+}
+
+impl Found {
+    /// Lists a folder.
+    pub(super) fn list(folder: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Io { path: folder.to_owned(), doing: "list", source };
+        let mut found = Self { segments: Vec::new(), checkpoints: Vec::new(), unfinished: Vec::new() };
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(revision) = numbered(name, LOG) {
+                found.segments.push(revision);
+            } else if let Some(revision) = numbered(name, CHECKPOINT) {
+                found.checkpoints.push(revision);
+            } else if name.ends_with(UNFINISHED) {
+                found.unfinished.push(path);
+            }
+        }
+        found.segments.sort();
+        found.checkpoints.sort();
+        Ok(found)
+    }
+
+    /// Whether no store has been made here yet.
+    pub(super) fn is_new(&self, folder: &Path) -> bool {
+        self.segments.is_empty() && self.checkpoints.is_empty() && !tail_path(folder).exists()
+    }
+
+    /// Reads everything: the newest checkpoint, and the log over it.
+    pub(super) fn read(&self, folder: &Path, history: &mut History) -> Result<Contents, OpenError> {
+        let (cluster_id, state) = match self.checkpoints.last() {
+            Some(revision) => checkpoint::read(&checkpoint_path(folder, *revision), *revision).map(|(id, state)| (Some(id), state))?,
+            None => (None, Snapshot::default()),
+        };
+        let tail = Tail::read(&tail_path(folder));
+        let checkpoint = state.revision();
+        let mut replay = Replay { folder, tail, cluster_id, checkpoint, state, next: None, durable: 0, replayed: 0, history };
+        for (index, first) in self.segments.iter().enumerate() {
+            replay.segment(*first, index + 1 == self.segments.len())?;
+        }
+        replay.finish(self.segments.last().copied())
+    }
+}
+
+fn numbered(name: &str, prefix: &str) -> Option<Revision> {
+    let digits = name.strip_prefix(prefix)?;
+    let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    all_digits.then(|| digits.parse().ok().map(Revision)).flatten()
+}
+
+struct Replay<'a> {
+    folder: &'a Path,
+    tail: Option<Tail>,
+    cluster_id: Option<String>,
+    checkpoint: Revision,
+    state: Snapshot,
+    /// The revision that has to come next; any, before the first segment.
+    next: Option<Revision>,
+    durable: u64,
+    replayed: u64,
+    history: &'a mut History,
+}
+
+impl Replay<'_> {
+    fn segment(&mut self, first: Revision, last: bool) -> Result<(), OpenError> {
+        let (mut reader, header) = Reader::open(&segment_path(self.folder, first))?;
+        reader.expect(&header, Role::Log, first.0, self.cluster_id.as_deref())?;
+        self.cluster_id = Some(header.cluster_id);
+        self.check_begins(first, &reader)?;
+        self.next = Some(first);
+        // The tail only speaks of the segment that was written to last.
+        let durable = self.tail.filter(|tail| tail.segment == first).map_or(reader.offset(), |tail| tail.len);
+        loop {
+            let offset = reader.offset();
+            match reader.next::<BatchRow>()? {
+                Some(Ok(batch)) => {
+                    let replayed =
+                        self.batch(batch).ok_or_else(|| reader.damaged(offset, "a record holds other commits than its place asks for"))?;
+                    self.replayed += if replayed { reader.offset() - offset } else { 0 };
+                }
+                Some(Err(fault)) if last && fault.torn && fault.offset >= durable => {
+                    let Fault { offset, what, .. } = fault;
+                    let file = segment_path(self.folder, first);
+                    tracing::warn!(file = %file.display(), offset, what, "dropping a last write that a crash cut short; nobody was told that it happened");
+                    self.durable = offset;
+                    return Ok(());
+                }
+                Some(Err(fault)) => return Err(reader.damaged(fault.offset, fault.what)),
+                None if offset < durable => {
+                    return Err(reader.damaged(offset, format!("the file ends here, but {durable} bytes had been written and synced")));
+                }
+                None => {
+                    self.durable = offset;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn check_begins(&self, first: Revision, reader: &Reader) -> Result<(), OpenError> {
+        let (expected, fits) = match self.next {
+            Some(next) => (next, first == next),
+            None => (self.checkpoint.next(), first <= self.checkpoint.next()),
+        };
+        if fits {
+            return Ok(());
+        }
+        Err(reader
+            .damaged(0, format!("the log goes on here with revision {first}, but {expected} should come; a file is missing or cut off")))
+    }
+
+    /// Takes a record's commits. Says whether they were news to the state; `None` when they don't belong here.
+    fn batch(&mut self, batch: BatchRow) -> Option<bool> {
+        let mut news = false;
+        for row in batch.commits {
+            let commit: Commit = row.into_commit()?;
+            if Some(commit.revision) != self.next {
+                return None;
+            }
+            self.next = Some(commit.revision.next());
+            if commit.revision > self.checkpoint {
+                self.state.apply(&commit.events, commit.revision);
+                news = true;
+            }
+            self.history.push(Arc::new(commit));
+        }
+        Some(news)
+    }
+
+    fn finish(self, last: Option<Revision>) -> Result<Contents, OpenError> {
+        let missing = |file: PathBuf, fault: String| Err(OpenError::Damaged { file, offset: 0, fault });
+        let Some((last, cluster_id, next)) = last.zip(self.cluster_id).zip(self.next).map(|((last, id), next)| (last, id, next)) else {
+            let first = self.tail.map_or(self.checkpoint.next(), |tail| tail.segment);
+            return missing(segment_path(self.folder, first), "the file is missing".to_owned());
+        };
+        if let Some(tail) = self.tail.filter(|tail| tail.segment > last) {
+            return missing(segment_path(self.folder, tail.segment), "the file is missing".to_owned());
+        }
+        if next <= self.checkpoint {
+            let fault = format!(
+                "the log ends with revision {}, before the checkpoint of {}; a file is missing or cut off",
+                next.0 - 1,
+                self.checkpoint
+            );
+            return Err(OpenError::Damaged { file: segment_path(self.folder, last), offset: self.durable, fault });
+        }
+        Ok(Contents { cluster_id, state: self.state, durable: self.durable, replayed: self.replayed })
+    }
+}

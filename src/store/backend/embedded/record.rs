@@ -1,0 +1,167 @@
+//! How files are divided: 8 bytes that say whose they are, 4 for the format's version, then records. A record is its length (4 bytes), a CRC-32 over length
+//! and payload (4 bytes), and the payload; all numbers little-endian. The first record is the [`HeaderRow`].
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use super::rows::{HeaderRow, Role};
+use crate::store::OpenError;
+
+const MAGIC: &[u8; 8] = b"BLUEBIRD";
+const FORMAT: u32 = 1;
+const RECORD_HEAD: usize = 8;
+/// Far more than a batch of commits or a page of a checkpoint has.
+const MAX_RECORD: usize = 64 * 1024 * 1024;
+
+/// The beginning of a file.
+pub(super) fn file_head(header: &HeaderRow) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT.to_le_bytes());
+    put_record(header, &mut bytes);
+    bytes
+}
+
+/// Appends a record to a buffer.
+pub(super) fn put_record(row: &impl Message, buffer: &mut Vec<u8>) {
+    let len = row.encoded_len();
+    let start = buffer.len();
+    buffer.reserve(RECORD_HEAD + len);
+    buffer.extend_from_slice(&(len as u32).to_le_bytes());
+    buffer.extend_from_slice(&[0; 4]);
+    row.encode_raw(buffer);
+    let crc = checksum(&buffer[start..start + 4], &buffer[start + RECORD_HEAD..]);
+    buffer[start + 4..start + RECORD_HEAD].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(len: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(len);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Reads a file record by record.
+pub(super) struct Reader {
+    path: PathBuf,
+    input: BufReader<File>,
+    offset: u64,
+    len: u64,
+    payload: Vec<u8>,
+}
+
+/// A record that is not as it was written.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) offset: u64,
+    pub(super) what: String,
+    /// Whether it looks as if the file's last write was cut short.
+    pub(super) torn: bool,
+}
+
+impl Reader {
+    /// Opens a file and reads its beginning.
+    pub(super) fn open(path: &Path) -> Result<(Self, HeaderRow), OpenError> {
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (len, file) = opened.map_err(|source| OpenError::Io { path: path.to_owned(), doing: "open", source })?;
+        let input = BufReader::with_capacity(1024 * 1024, file);
+        let mut reader = Self { path: path.to_owned(), input, offset: 0, len, payload: Vec::new() };
+        let header = reader.read_head()?;
+        Ok((reader, header))
+    }
+
+    fn read_head(&mut self) -> Result<HeaderRow, OpenError> {
+        let mut head = [0; MAGIC.len() + 4];
+        if self.len < head.len() as u64 {
+            return Err(self.damaged(0, "it is too short to be a file of a store"));
+        }
+        self.fill(&mut head)?;
+        let (magic, format) = head.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(self.damaged(0, "it is not a file of a store"));
+        }
+        let found = u32::from_le_bytes(format.try_into().expect("4 bytes"));
+        if found > FORMAT {
+            return Err(OpenError::NewerFormat { file: self.path.clone(), found, known: FORMAT });
+        }
+        if found == 0 {
+            return Err(self.damaged(MAGIC.len() as u64, "there is no format 0"));
+        }
+        match self.next::<HeaderRow>()? {
+            Some(Ok(header)) => Ok(header),
+            Some(Err(fault)) => Err(self.damaged(fault.offset, fault.what)),
+            None => Err(self.damaged(self.offset, "it has no header")),
+        }
+    }
+
+    /// Checks that a file is what its name says.
+    pub(super) fn expect(&self, header: &HeaderRow, role: Role, revision: u64, cluster_id: Option<&str>) -> Result<(), OpenError> {
+        if header.role() != role || header.revision != revision {
+            let found = format!("{:?} at revision {}", header.role(), header.revision).to_lowercase();
+            return Err(self.damaged(0, format!("by its header it is the {found}, so it was renamed")));
+        }
+        match cluster_id {
+            Some(expected) if expected != header.cluster_id => {
+                Err(self.damaged(0, format!("it belongs to cluster {}, the other files to {expected}", header.cluster_id)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next record; `None` at the end of the file.
+    pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<Result<M, Fault>>, OpenError> {
+        let offset = self.offset;
+        let fault = |what: String, torn| Ok(Some(Err(Fault { offset, what, torn })));
+        let left = self.len - self.offset;
+        if left == 0 {
+            return Ok(None);
+        }
+        if left < RECORD_HEAD as u64 {
+            return fault(format!("the file ends within the head of a record, after {left} bytes"), true);
+        }
+        let mut head = [0; RECORD_HEAD];
+        self.fill(&mut head)?;
+        let len = u32::from_le_bytes(head[..4].try_into().expect("4 bytes")) as usize;
+        let crc = u32::from_le_bytes(head[4..].try_into().expect("4 bytes"));
+        if head == [0; RECORD_HEAD] {
+            // What some file systems leave of a write that a power failure cut short.
+            return fault("there are zeros where a record should begin".to_owned(), true);
+        }
+        if len > MAX_RECORD {
+            return fault(format!("a record of {len} bytes can't be"), false);
+        }
+        let left = left - RECORD_HEAD as u64;
+        if len as u64 > left {
+            return fault(format!("the file ends within a record, {left} of {len} bytes after its head"), true);
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.resize(len, 0);
+        self.fill(&mut payload)?;
+        let decoded = if checksum(&head[..4], &payload) == crc { M::decode(payload.as_slice()).ok() } else { None };
+        self.payload = payload;
+        match decoded {
+            Some(row) => Ok(Some(Ok(row))),
+            None => fault("the checksum of the record does not match".to_owned(), len as u64 == left),
+        }
+    }
+
+    /// Where the next record begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// An error at this file.
+    pub(super) fn damaged(&self, offset: u64, fault: impl Into<String>) -> OpenError {
+        OpenError::Damaged { file: self.path.clone(), offset, fault: fault.into() }
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), OpenError> {
+        let failed = |source: io::Error| OpenError::Io { path: self.path.clone(), doing: "read", source };
+        self.input.read_exact(buffer).map_err(failed)?;
+        self.offset += buffer.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::transaction::check_total;
+use super::{Backend, Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
+use crate::api::v1::{Object, event::Type};
+use crate::api::{ObjectKey, Revision};
+use crate::error::{Error, Result};
+use crate::time::Clock;
+
+/// What the committer is asked to do.
+pub(super) enum Request {
+    /// Do this transaction, which has been measured.
+    Commit { transaction: Transaction, answer: Answer },
+    /// End, properly.
+    Close { answer: oneshot::Sender<()> },
+    /// Look whether it was killed.
+    Wake,
+}
+
+type Answer = oneshot::Sender<Result<Committed>>;
+
+/// Takes transactions, as many at once as wait, and makes them durable and visible, in order.
+///
+/// # Guarantees
+/// A transaction is answered after the backend has made it durable and after the state shows it. What the backend refuses was never
+/// visible. The committer never waits for a reader or a watcher.
+pub(super) struct Committer {
+    feed: Feed,
+    state: Snapshot,
+    backend: Box<dyn Backend>,
+    requests: mpsc::Receiver<Request>,
+    clock: Clock,
+    killed: Arc<AtomicBool>,
+}
+
+/// One durable write takes no more transactions when it has this many bytes of objects.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// And not more than this many.
+const BATCH_TRANSACTIONS: usize = 1024;
+
+/// Transactions that were done in memory, and wait for the disk.
+struct Batch {
+    state: Snapshot,
+    bytes: usize,
+    commits: Vec<Arc<Commit>>,
+    answers: Vec<(Answer, Committed)>,
+}
+
+impl Committer {
+    pub(super) fn new(
+        feed: Feed,
+        backend: Box<dyn Backend>,
+        requests: mpsc::Receiver<Request>,
+        clock: Clock,
+        killed: Arc<AtomicBool>,
+    ) -> Self {
+        Self { state: feed.snapshot(), feed, backend, requests, clock, killed }
+    }
+
+    /// Runs until the store is closed or killed, or all its handles are gone.
+    pub(super) fn run(mut self) {
+        let closes_feed = ClosesFeed(self.feed.clone());
+        let closing = self.serve();
+        // In this order: whoever is told that the store is closed finds its backend free and its watches ended.
+        drop(self);
+        drop(closes_feed);
+        if let Some(closing) = closing {
+            let _ = closing.send(());
+        }
+    }
+
+    /// Returns whom to tell that it has ended, if somebody waits for that.
+    fn serve(&mut self) -> Option<oneshot::Sender<()>> {
+        while let Some(request) = self.requests.blocking_recv() {
+            if self.killed.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(closing) = self.take_batch(request) {
+                self.requests.close();
+                self.backend.close(&self.state);
+                return Some(closing);
+            }
+        }
+        None
+    }
+
+    /// Commits a first request and all that wait behind it. Returns whom to tell when it is time to close.
+    fn take_batch(&mut self, first: Request) -> Option<oneshot::Sender<()>> {
+        let mut batch = Batch { state: self.state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() };
+        let mut closing = None;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Commit { transaction, answer } => batch.run(transaction, answer, &self.clock),
+                Request::Close { answer } => {
+                    closing = Some(answer);
+                    break;
+                }
+                Request::Wake => {}
+            }
+            let full = batch.answers.len() >= BATCH_TRANSACTIONS || batch.bytes >= BATCH_BYTES;
+            next = if full { None } else { self.requests.try_recv().ok() };
+        }
+        self.finish(batch);
+        closing
+    }
+
+    fn finish(&mut self, batch: Batch) {
+        if !batch.commits.is_empty() {
+            if let Err(error) = self.append(&batch.commits) {
+                for (answer, _) in batch.answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                return;
+            }
+            self.state = batch.state.clone();
+            self.feed.publish(batch.state, batch.commits);
+        }
+        for (answer, committed) in batch.answers {
+            // Whoever asked may have gone away; the commit stands.
+            let _ = answer.send(Ok(committed));
+        }
+        self.backend.compact(&self.state, self.feed.oldest());
+    }
+
+    fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()> {
+        let begun = Instant::now();
+        self.backend.append(commits)?;
+        metrics::histogram!("bluebird_store_append_seconds").record(begun.elapsed());
+        metrics::histogram!("bluebird_store_batch_commits").record(commits.len() as f64);
+        metrics::counter!("bluebird_store_commits_total").increment(commits.len() as u64);
+        Ok(())
+    }
+}
+
+/// Tells the watches when the committer ends, however it ends.
+struct ClosesFeed(Feed);
+
+impl Drop for ClosesFeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the committer panicked; the store takes no more writes");
+        }
+        self.0.close();
+    }
+}
+
+impl Batch {
+    /// Does one transaction in memory. A failed one leaves no trace and is answered; the others wait for the disk.
+    fn run(&mut self, transaction: Transaction, answer: Answer, clock: &Clock) {
+        match self.apply(transaction, clock) {
+            Ok(committed) => self.answers.push((answer, committed)),
+            Err(error) => {
+                let _ = answer.send(Err(error));
+            }
+        }
+    }
+
+    fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
+        check_conditions(&self.state, &transaction)?;
+        let revision = self.state.revision().next();
+        let mut bytes = 0;
+        let mut changes = Vec::with_capacity(transaction.writes.len());
+        for write in transaction.writes {
+            let event = event_of(write, &self.state, revision);
+            bytes += event.as_ref().map_or(0, |event| event.object().len());
+            changes.push(event);
+        }
+        // With the objects that it deletes, since one revision has to fit one message of a watch.
+        check_total(bytes)?;
+        let objects = changes.iter().map(|event| event.as_ref().map(|event| event.stored(revision))).collect();
+        let events: Box<[Event]> = changes.into_iter().flatten().collect();
+        if events.is_empty() {
+            return Ok(Committed { revision: self.state.revision(), objects });
+        }
+        self.state.apply(&events, revision);
+        self.bytes += bytes;
+        self.commits.push(Arc::new(Commit { revision, time: clock.now(), events }));
+        Ok(Committed { revision, objects })
+    }
+}
+
+impl Snapshot {
+    /// What the state is after these events.
+    pub(super) fn apply(&mut self, events: &[Event], revision: Revision) {
+        for event in events {
+            match event.kind() {
+                Type::Deleted => self.remove(event.key()),
+                Type::Added | Type::Modified | Type::Unspecified => self.insert(event.stored(revision)),
+            }
+        }
+        self.set_revision(revision);
+    }
+}
+
+fn check_conditions(state: &Snapshot, transaction: &Transaction) -> Result<()> {
+    for write in &transaction.writes {
+        match write {
+            Write::Put { object, condition } => {
+                let key = key_of(object);
+                condition.check(&key, state.get(&key))?;
+            }
+            Write::Delete { key, condition } => match state.get(key) {
+                Some(stored) => condition.check(key, Some(stored))?,
+                None => return Err(Error::not_found(key)),
+            },
+            Write::Require { key } if !exists_after(transaction, key, state) => return Err(Error::not_found(key)),
+            Write::Require { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+fn exists_after(transaction: &Transaction, required: &ObjectKey, state: &Snapshot) -> bool {
+    let written = transaction.writes.iter().find_map(|write| match write {
+        Write::Put { object, .. } => (key_of(object) == *required).then_some(true),
+        Write::Delete { key, .. } => (key == required).then_some(false),
+        Write::Require { .. } => None,
+    });
+    written.unwrap_or_else(|| state.get(required).is_some())
+}
+
+fn event_of(write: Write, state: &Snapshot, revision: Revision) -> Option<Event> {
+    match write {
+        Write::Put { mut object, .. } => {
+            let key = key_of(&object);
+            stamp(&mut object, revision);
+            let before = state.get(&key).map(|stored| View::of(&stored.bytes));
+            let kind = if before.is_some() { Type::Modified } else { Type::Added };
+            Some(Event::new(kind, key, &object, before.as_ref()))
+        }
+        Write::Delete { key, .. } => {
+            let mut object = state.get(&key).map(Stored::decode)?;
+            stamp(&mut object, revision);
+            Some(Event::new(Type::Deleted, key, &object, None))
+        }
+        Write::Require { .. } => None,
+    }
+}
+
+fn key_of(object: &Object) -> ObjectKey {
+    object.key().expect("measured before: it has a kind")
+}
+
+fn stamp(object: &mut Object, revision: Revision) {
+    if let Some(meta) = object.meta_mut() {
+        meta.resource_version = revision.0;
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.requests.close();
+        // What still waits learns that nothing was done with it, instead of waiting for the channel to go away.
+        while let Ok(request) = self.requests.try_recv() {
+            if let Request::Commit { answer, .. } = request {
+                let _ = answer.send(Err(closed()));
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::Thread;
+
+use super::{Commit, History, Snapshot};
+use crate::api::Revision;
+use crate::error::Result;
+
+/// The state as it is and the commits that led there: what the committer publishes and everybody else reads. A handle.
+#[derive(Clone)]
+pub struct Feed(Arc<Published>);
+
+struct Published {
+    state: RwLock<Snapshot>,
+    history: RwLock<History>,
+    closed: AtomicBool,
+    followers: Mutex<Vec<Thread>>,
+}
+
+impl Feed {
+    pub(super) fn new(state: Snapshot, history: History) -> Self {
+        let closed = AtomicBool::new(false);
+        Self(Arc::new(Published { state: RwLock::new(state), history: RwLock::new(history), closed, followers: Mutex::default() }))
+    }
+
+    /// The state as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.state.read().expect(UNPOISONED).clone()
+    }
+
+    /// The current revision. Every commit up to it can be read with [`Feed::after`].
+    pub fn revision(&self) -> Revision {
+        self.0.state.read().expect(UNPOISONED).revision()
+    }
+
+    /// The commits after a revision, in order, at most `limit` of them. Whoever reads a commit here finds the state to show it, and the other way round.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Compacted`] when the history no longer reaches back that far.
+    pub fn after(&self, revision: Revision, limit: usize) -> Result<Vec<Arc<Commit>>> {
+        self.0.history.read().expect(UNPOISONED).after(revision, limit)
+    }
+
+    /// The oldest revision that can be resumed from.
+    pub fn oldest(&self) -> Revision {
+        self.0.history.read().expect(UNPOISONED).oldest()
+    }
+
+    /// Whether there will be no more commits.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Unparks a thread after every batch of commits and when the feed closes.
+    pub fn follow(&self, follower: Thread) {
+        self.0.followers.lock().expect(UNPOISONED).push(follower);
+    }
+
+    /// Undoes [`Feed::follow`].
+    pub fn unfollow(&self, follower: &Thread) {
+        self.0.followers.lock().expect(UNPOISONED).retain(|thread| thread.id() != follower.id());
+    }
+
+    pub(super) fn publish(&self, state: Snapshot, commits: Vec<Arc<Commit>>) {
+        let replaced = {
+            let mut history = self.0.history.write().expect(UNPOISONED);
+            for commit in commits {
+                history.push(commit);
+            }
+            // Under the lock of the history, so that nobody reads a commit there that the state doesn't show yet.
+            std::mem::replace(&mut *self.0.state.write().expect(UNPOISONED), state)
+        };
+        // Outside of the locks: this may free a large part of an old state.
+        drop(replaced);
+        self.wake();
+    }
+
+    pub(super) fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        for follower in self.0.followers.lock().expect(UNPOISONED).iter() {
+            follower.unpark();
+        }
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while holding it";
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").field("revision", &self.revision()).finish_non_exhaustive()
+    }
+}
