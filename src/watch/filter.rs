@@ -1,0 +1,63 @@
+use bytes::Bytes;
+
+use super::topic::Topic;
+use crate::api::v1::event::Type;
+use crate::api::{LabelView, Matcher, ObjectKey};
+use crate::store::{Commit, Event, Stored, View};
+
+/// What a watch wants to see: objects that any of its matchers matches.
+#[derive(Debug)]
+pub(super) struct Filter(Box<[Matcher]>);
+
+impl Filter {
+    /// No matchers at all match everything.
+    pub(super) fn new(mut matchers: Vec<Matcher>) -> Self {
+        if matchers.is_empty() {
+            matchers.push(Matcher::new(&Default::default(), "").expect("an empty selector is well-formed"));
+        }
+        Self(matchers.into())
+    }
+
+    pub(super) fn matchers(&self) -> &[Matcher] {
+        &self.0
+    }
+
+    /// The topics to listen to, each once.
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        let mut topics: Vec<_> = self.0.iter().map(Topic::covering).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+
+    /// Whether the watch shows this object.
+    pub(super) fn shows(&self, stored: &Stored) -> bool {
+        let mut view = None;
+        let fits = |matcher: &Matcher| {
+            matcher.matches_key(&stored.key)
+                && (matcher.is_key_only() || matcher.matches_view(view.get_or_insert_with(|| View::of(&stored.bytes))))
+        };
+        self.0.iter().any(fits)
+    }
+
+    /// Appends a commit's events as the watch sees them.
+    pub(super) fn put_records(&self, commit: &Commit, records: &mut Vec<Bytes>) {
+        records.extend(commit.events.iter().filter_map(|event| self.record(event)));
+    }
+
+    fn record(&self, event: &Event) -> Option<Bytes> {
+        let now = event.kind() != Type::Deleted && self.matches(event.key(), event.view());
+        let before = event.view_before().is_some_and(|view| self.matches(event.key(), view));
+        let seen_as = match (before, now) {
+            (false, false) => return None,
+            (false, true) => Type::Added,
+            (true, true) => Type::Modified,
+            (true, false) => Type::Deleted,
+        };
+        Some(if seen_as == event.kind() { event.record().clone() } else { event.record_as(seen_as) })
+    }
+
+    fn matches(&self, key: &ObjectKey, view: &impl LabelView) -> bool {
+        self.0.iter().any(|matcher| matcher.matches(key, view))
+    }
+}

@@ -1,0 +1,137 @@
+use bytes::Bytes;
+
+use super::filter::Filter;
+use crate::api::v1::event::Type;
+use crate::api::{Kind, Matcher, ObjectKey};
+use crate::store::{Snapshot, put_record};
+
+/// The current state, page by page.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) snapshot: Snapshot,
+    /// What is still to be read; the next one last.
+    scopes: Vec<Scope>,
+    /// Where to go on in the next scope; at its beginning, if there is nothing.
+    resume: Option<ObjectKey>,
+}
+
+/// A page ends after this many objects…
+const PAGE_OBJECTS: usize = 500;
+/// … or this many bytes …
+const PAGE_BYTES: usize = 512 * 1024;
+/// … or when this many have been looked at, so that nobody else has to wait long.
+const PAGE_LOOKED_AT: usize = 5000;
+
+impl Pages {
+    pub(super) fn new(snapshot: Snapshot, filter: &Filter) -> Self {
+        let mut scopes = scopes(filter.matchers());
+        scopes.reverse();
+        Self { snapshot, scopes, resume: None }
+    }
+
+    /// Whether everything has been read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
+    /// The next page as records of added objects. May be empty, even when there are more.
+    pub(super) fn next(&mut self, filter: &Filter) -> Vec<Bytes> {
+        let mut page = Page::default();
+        while let Some(scope) = self.scopes.last() {
+            let from = self.resume.take().unwrap_or_else(|| scope.lower_bound());
+            for stored in self.snapshot.range(&from).take_while(|stored| scope.contains(&stored.key)) {
+                if page.is_full() {
+                    self.resume = Some(stored.key.clone());
+                    return page.into_records();
+                }
+                page.looked_at += 1;
+                if filter.shows(stored) {
+                    put_record(Type::Added, &stored.bytes, &mut page.buffer);
+                    page.ends.push(page.buffer.len());
+                }
+            }
+            self.scopes.pop();
+        }
+        page.into_records()
+    }
+}
+
+/// Records in one buffer, which they share.
+#[derive(Default)]
+struct Page {
+    buffer: Vec<u8>,
+    ends: Vec<usize>,
+    looked_at: usize,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.ends.len() >= PAGE_OBJECTS || self.buffer.len() >= PAGE_BYTES || self.looked_at >= PAGE_LOOKED_AT
+    }
+
+    fn into_records(self) -> Vec<Bytes> {
+        let mut rest = Bytes::from(self.buffer);
+        let mut begin = 0;
+        let mut record = |end: usize| rest.split_to(end - std::mem::replace(&mut begin, end));
+        self.ends.iter().map(|end| record(*end)).collect()
+    }
+}
+
+/// A piece of the key space: a kind, one namespace of it, or one object. Ordered so that what covers another comes before it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Scope {
+    kind: Kind,
+    /// Empty: all.
+    namespace: String,
+    /// Empty: all.
+    name: String,
+}
+
+impl Scope {
+    fn lower_bound(&self) -> ObjectKey {
+        match self.name.as_str() {
+            "" => ObjectKey::lower_bound(self.kind, &self.namespace),
+            name => ObjectKey::new(self.kind, &self.namespace, name),
+        }
+    }
+
+    fn contains(&self, key: &ObjectKey) -> bool {
+        key.kind() == self.kind
+            && (self.namespace.is_empty() || key.namespace() == self.namespace)
+            && (self.name.is_empty() || key.name() == self.name)
+    }
+
+    fn covers(&self, other: &Scope) -> bool {
+        self.kind == other.kind
+            && (self.namespace.is_empty() || self.namespace == other.namespace)
+            && (self.name.is_empty() || self.name == other.name)
+    }
+}
+
+/// Where the objects are that the matchers can match, in order, without overlap.
+fn scopes(matchers: &[Matcher]) -> Vec<Scope> {
+    let mut all: Vec<Scope> = matchers.iter().flat_map(scopes_of).collect();
+    all.sort();
+    let mut kept: Vec<Scope> = Vec::new();
+    for scope in all {
+        if !kept.iter().any(|wider| wider.covers(&scope)) {
+            kept.push(scope);
+        }
+    }
+    kept
+}
+
+fn scopes_of(matcher: &Matcher) -> Vec<Scope> {
+    let only_pods = !matcher.node_name().is_empty();
+    let kinds = Kind::ALL.into_iter().filter(|kind| matcher.kind().is_none_or(|wanted| wanted == *kind));
+    let kinds = kinds.filter(|kind| !only_pods || *kind == Kind::Pod);
+    // What is in no namespace can't be in the one that is asked for.
+    let kinds = kinds.filter(|kind| kind.is_namespaced() || matcher.namespace().is_empty());
+    kinds
+        .map(|kind| {
+            let is_one_object = !kind.is_namespaced() || !matcher.namespace().is_empty();
+            let name = if is_one_object { matcher.name().to_owned() } else { String::new() };
+            Scope { kind, namespace: matcher.namespace().to_owned(), name }
+        })
+        .collect()
+}
