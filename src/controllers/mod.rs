@@ -1,1 +1,60 @@
-//! One file per controller.
+//! Loops that make what is observed match what is wanted, one file for each concern. Each is a pure decision and a little IO around it, uses
+//! nothing but the client, and is woken by the changes of one shared cache.
+
+mod endpoints;
+mod events;
+mod namespaces;
+mod nodes;
+mod services;
+
+use crate::api::Kind;
+use crate::client::{Cache, Client, Recorder};
+use crate::error::Result;
+use crate::reconcile::{self, Options};
+use crate::tasks::Tasks;
+use crate::time::Clock;
+
+/// The finalizer that every namespace is created with, and that is removed once the namespace is empty.
+pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
+
+/// What controllers need to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The range that services get their addresses from, in CIDR notation, such as `127.96.0.0/12`.
+    pub service_cidr: String,
+}
+
+/// Starts all controllers.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] when `service_cidr` is no range of IPv4 addresses with room for a service.
+pub fn start(client: Client, config: Config, clock: Clock, tasks: &Tasks) -> Result<()> {
+    let range = services::Range::parse(&config.service_cidr)?;
+    let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Service, Kind::Node, Kind::EndpointSlice, Kind::Namespace], tasks);
+    let recorder = Recorder::new(client.clone(), "controllers", clock.clone(), tasks);
+    let context = Context { client, cache: cache.clone(), recorder, clock };
+
+    let options = Options::default();
+    reconcile::start(endpoints::Endpoints::new(context.clone()), cache.clone(), options, tasks);
+    reconcile::start(services::Services::new(context.clone(), range), cache.clone(), options, tasks);
+    reconcile::start(nodes::Nodes(context.clone()), cache.clone(), options, tasks);
+    reconcile::start(namespaces::Namespaces(context.clone()), cache, options, tasks);
+    events::start(context.client, context.clock, tasks);
+    Ok(())
+}
+
+/// What every controller works with.
+#[derive(Clone)]
+struct Context {
+    client: Client,
+    cache: Cache,
+    recorder: Recorder,
+    clock: Clock,
+}
+
+impl Context {
+    /// Waits until the cache shows what was written: the next run then decides on it, instead of losing a race against its own past.
+    async fn seen(&self, written: u64) {
+        self.cache.reached(crate::api::Revision(written)).await;
+    }
+}
