@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The server sends stored bytes as they are: these responses are put together from them instead of being encoded again.
     let mut server = tonic_prost_build::configure().build_client(false).extern_path(".bluebird.v1", "crate::api::v1");
-    for response in ["Create", "Get", "List", "Update", "Delete", "Watch"] {
+    for response in ["Create", "Get", "List", "Update", "UpdateStatus", "Apply", "Delete", "Watch"] {
         server = server.extern_path(format!(".bluebird.v1.{response}Response"), "crate::apiserver::Frame");
     }
     server.out_dir(subfolder(&out, "server")?).compile_fds(descriptors)?;

@@ -49,6 +49,12 @@ impl Tasks {
             running.shutdown().await;
         }
     }
+
+    /// Ends all tasks where they are, without asking them, and waits until they are gone.
+    pub async fn abort(&self) {
+        let mut running = std::mem::take(&mut *self.running.lock().expect("no panic while held"));
+        running.shutdown().await;
+    }
 }
 
 struct EndsOwnerOnPanic {

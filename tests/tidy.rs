@@ -53,6 +53,7 @@ const OS_FOLDER: &str = "src/kubelet/os/";
 /// Files outside of it that must tell systems apart, and why.
 const MAY_TELL_SYSTEMS_APART: &[(&str, &str)] = &[
     ("src/store/backend/embedded/disk.rs", "Windows can't sync a folder, and the store doesn't know the kubelet"),
+    ("src/apiserver/listen.rs", "Windows has no unix sockets in tokio, and the apiserver doesn't know the kubelet"),
     ("src/kubelet/routes/proxy.rs", "reusing an address means the opposite on Windows, where it would take it from whoever has it"),
 ];
 

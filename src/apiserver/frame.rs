@@ -24,10 +24,7 @@ impl Frame {
 
     /// Appends a field that is an embedded message.
     pub fn push_message(&mut self, field: u32, message: Bytes) {
-        let mut head = Vec::with_capacity(key_len(field) + encoded_len_varint(message.len() as u64));
-        encode_key(field, WireType::LengthDelimited, &mut head);
-        encode_varint(message.len() as u64, &mut head);
-        self.push_encoded(head.into());
+        self.push_head(field, message.len());
         self.push_encoded(message);
     }
 
@@ -41,6 +38,25 @@ impl Frame {
         }
     }
 
+    /// Appends a field that is an embedded message which is put together from encoded bytes itself.
+    pub fn push_frame(&mut self, field: u32, message: Frame) {
+        self.push_head(field, message.len);
+        self.len += message.len;
+        self.parts.extend(message.parts);
+    }
+
+    /// Appends a truth; false is the default and left out.
+    pub fn push_bool(&mut self, field: u32, value: bool) {
+        self.push_uint64(field, value.into());
+    }
+
+    /// Appends a text; the empty one is the default and left out.
+    pub fn push_string(&mut self, field: u32, value: String) {
+        if !value.is_empty() {
+            self.push_message(field, value.into());
+        }
+    }
+
     /// The whole message's size in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -49,6 +65,15 @@ impl Frame {
     /// Whether no field has been appended.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+impl Frame {
+    fn push_head(&mut self, field: u32, len: usize) {
+        let mut head = Vec::with_capacity(key_len(field) + encoded_len_varint(len as u64));
+        encode_key(field, WireType::LengthDelimited, &mut head);
+        encode_varint(len as u64, &mut head);
+        self.push_encoded(head.into());
     }
 }
 
@@ -69,5 +94,42 @@ impl prost::Message for Frame {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::api::v1;
+
+    #[test]
+    fn a_frame_decodes_as_the_message_that_it_stands_for() {
+        let pod = v1::Pod { metadata: Some(v1::ObjectMeta { name: "web".into(), ..Default::default() }), ..Default::default() };
+        let object = v1::Object { kind: Some(v1::object::Kind::Pod(pod)) };
+        let encoded = Bytes::from(object.encode_to_vec());
+
+        let mut list = Frame::new();
+        list.push_message(1, encoded.clone());
+        list.push_uint64(2, 300);
+        list.push_string(3, "next".into());
+        let expected = v1::ListResponse { objects: vec![object.clone()], revision: 300, continue_token: "next".into() };
+        assert_eq!(v1::ListResponse::decode(list.encode_to_vec().as_slice()).unwrap(), expected);
+        assert_eq!(list.encode_to_vec().len(), list.len());
+
+        let mut result = Frame::new();
+        result.push_message(1, encoded);
+        let mut statuses = Frame::new();
+        statuses.push_frame(1, result);
+        let result = v1::UpdateStatusResult { result: Some(v1::update_status_result::Result::Object(object)) };
+        let expected = v1::UpdateStatusResponse { results: vec![result] };
+        assert_eq!(v1::UpdateStatusResponse::decode(statuses.encode_to_vec().as_slice()).unwrap(), expected);
+
+        let mut bookmark = Frame::new();
+        bookmark.push_uint64(2, 0);
+        bookmark.push_bool(3, true);
+        let expected = v1::WatchResponse { synced: true, ..Default::default() };
+        assert_eq!(v1::WatchResponse::decode(bookmark.encode_to_vec().as_slice()).unwrap(), expected);
     }
 }

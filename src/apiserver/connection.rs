@@ -1,0 +1,113 @@
+//! One connection: what it may do, and its life from the first byte to the last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::listen::Transport;
+use crate::error::{Error, Result};
+use crate::tasks::Tasks;
+
+/// How many watches a connection may have. Whoever needs more opens another connection.
+pub(super) const MAX_WATCHES: usize = 1_000;
+/// How many requests a connection may have under way, watches included. HTTP/2 makes the client wait with more.
+const MAX_STREAMS: u32 = 2_000;
+/// How much of one request is taken in before it is read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much of all requests of a connection is taken in before it is read.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much of one response waits in memory when the client is slower than we are, besides one message.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How large the headers of a request may be.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// How long a connection may be quiet before the other side is asked whether it lives.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the other side may take to answer that.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/1 client may take to send the head of a request.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How large the buffers of an HTTP/1 connection may become.
+const HTTP1_BUFFER: usize = 64 * 1024;
+
+/// What is counted for each connection. Every request carries it as an extension.
+#[derive(Debug)]
+pub(super) struct Connection {
+    watches: Arc<Semaphore>,
+}
+
+impl Connection {
+    pub(super) fn new() -> Self {
+        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
+
+    /// Counts a watch until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] when there are as many as there may be.
+    pub(super) fn begin_watch(&self) -> Result<OwnedSemaphorePermit> {
+        self.watches.clone().try_acquire_owned().map_err(|_| Error::Exhausted {
+            message: format!("this connection has {MAX_WATCHES} watches already; end some, or open another connection"),
+            retry_after: None,
+        })
+    }
+}
+
+/// Serves one connection until either side ends it. Once `stopping` it takes no more requests, and ends with the last one under way.
+pub(super) async fn serve<S>(io: Box<dyn Transport>, service: S, stopping: CancellationToken)
+where
+    S: Service<Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let builder = builder(Streams(Arc::new(Tasks::new(CancellationToken::new()))));
+    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+fn builder(streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HTTP1_BUFFER)
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADERS);
+    builder
+}
+
+/// The requests of one connection: they end with it at the latest.
+#[derive(Clone, Debug)]
+struct Streams(Arc<Tasks>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn("request", stream);
+    }
+}

@@ -1,0 +1,153 @@
+//! `Apply`: several objects at one revision, or none of them.
+
+use std::collections::HashSet;
+
+use crate::api::v1::{ApplyOutcome, ApplyRequest, Object};
+use crate::api::{Kind, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
+use crate::apiserver::Frame;
+use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, check_namespace, contended, key_of, new_uid};
+use crate::apiserver::writes::{self, Change};
+use crate::error::{Error, Result, Violation};
+use crate::store::{Condition, Snapshot, Transaction, Write};
+
+/// The longest name of a field manager.
+const MAX_FIELD_MANAGER: usize = 128;
+
+/// Answers a request.
+pub(super) async fn apply(writer: &Writer, request: ApplyRequest) -> Result<Frame> {
+    let keys = check(&request)?;
+    for _ in 0..ATTEMPTS {
+        let snapshot = writer.store.snapshot();
+        let plan = plan(writer, &snapshot, &keys, &request.objects)?;
+        if request.dry_run || plan.writes.is_empty() {
+            return Ok(response(plan.results, snapshot.revision()));
+        }
+        match writer.store.commit(Transaction { writes: plan.writes }).await {
+            Ok(committed) => {
+                let mut results = plan.results;
+                for (index, stored) in plan.written.into_iter().zip(committed.objects) {
+                    let stored = stored.ok_or_else(|| Error::internal("the store answered a write without its object"))?;
+                    results[index].1 = Answer::Stored(stored);
+                }
+                return Ok(response(results, committed.revision));
+            }
+            // Somebody else was faster: decide anew by what is there now, conditions of the request included.
+            Err(Error::Conflict { .. } | Error::AlreadyExists(_) | Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(contended(&keys[0]))
+}
+
+/// What is wrong whatever is stored; else the objects' keys.
+fn check(request: &ApplyRequest) -> Result<Vec<ObjectKey>> {
+    let count = request.objects.len();
+    if count == 0 || count > MAX_TRANSACTION_OBJECTS {
+        return Err(Error::invalid("objects", format!("{count} objects; from 1 to {MAX_TRANSACTION_OBJECTS} are taken")));
+    }
+    if request.field_manager.is_empty() || request.field_manager.chars().count() > MAX_FIELD_MANAGER {
+        return Err(Error::invalid("field_manager", format!("must say who applies, in 1 to {MAX_FIELD_MANAGER} characters")));
+    }
+    let mut keys = Vec::with_capacity(count);
+    let mut seen = HashSet::with_capacity(count);
+    for (index, object) in request.objects.iter().enumerate() {
+        let key = key_of(object).map_err(|error| at(index, error))?;
+        if !seen.insert(key.clone()) {
+            return Err(Error::invalid(format!("objects[{index}]"), format!("{key} is named twice")));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+/// What becomes of each object, and the writes that make it so.
+struct Plan {
+    results: Vec<(ApplyOutcome, Answer)>,
+    writes: Vec<Write>,
+    /// Which result each of the first writes is for.
+    written: Vec<usize>,
+}
+
+fn plan(writer: &Writer, snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object]) -> Result<Plan> {
+    let mut plan = Plan { results: Vec::with_capacity(keys.len()), writes: Vec::new(), written: Vec::new() };
+    let mut violations = Vec::new();
+    for (index, (key, object)) in keys.iter().zip(objects).enumerate() {
+        match decide(writer, snapshot, key, object) {
+            Ok((outcome, answer, condition)) => {
+                if let (Answer::Planned(object), Some(condition)) = (&answer, condition) {
+                    plan.writes.push(Write::Put { object: (**object).clone(), condition });
+                    plan.written.push(index);
+                }
+                plan.results.push((outcome, answer));
+            }
+            // Faults of all objects are told at once.
+            Err(error) => violations.extend(violations_at(index, error)?),
+        }
+    }
+    writes::checked(violations)?;
+    let namespaces = namespaces(snapshot, keys, &plan)?;
+    plan.writes.extend(namespaces.into_iter().map(|key| Write::Require { key }));
+    Ok(plan)
+}
+
+fn decide(writer: &Writer, snapshot: &Snapshot, key: &ObjectKey, given: &Object) -> Result<(ApplyOutcome, Answer, Option<Condition>)> {
+    let condition = given.meta();
+    let Some(stored) = snapshot.get(key) else {
+        writes::check_condition(key, &Default::default(), &condition.uid, condition.resource_version)?;
+        let created = writes::create(given.clone(), writer.clock.now(), new_uid())?;
+        return Ok((ApplyOutcome::Created, Answer::Planned(Box::new(created)), Some(Condition::Absent)));
+    };
+    let old = stored.decode();
+    writes::check_condition(key, old.meta(), &condition.uid, condition.resource_version)?;
+    Ok(match writes::apply(&old, given.clone())? {
+        Change::Nothing => (ApplyOutcome::Unchanged, Answer::Stored(stored.clone()), None),
+        Change::Put(object) => (ApplyOutcome::Configured, Answer::Planned(Box::new(object)), Some(Condition::At(stored.revision))),
+        Change::Remove => return Err(Error::internal("an apply removes nothing")),
+    })
+}
+
+/// The namespaces that new objects need; those of the same request count as there.
+fn namespaces(snapshot: &Snapshot, keys: &[ObjectKey], plan: &Plan) -> Result<HashSet<ObjectKey>> {
+    let is_created = |index: &usize| plan.results[*index].0 == ApplyOutcome::Created;
+    let created: Vec<usize> = (0..keys.len()).filter(is_created).collect();
+    let created_namespaces: HashSet<&ObjectKey> = created.iter().map(|index| &keys[*index]).collect();
+    let mut needed = HashSet::new();
+    for index in created {
+        let namespace = ObjectKey::new(Kind::Namespace, "", keys[index].namespace());
+        if !created_namespaces.contains(&namespace) {
+            needed.extend(check_namespace(snapshot, &keys[index])?);
+        }
+    }
+    Ok(needed)
+}
+
+/// The faults of one object; any other error ends the whole request.
+fn violations_at(index: usize, error: Error) -> Result<Vec<Violation>> {
+    match at(index, error) {
+        Error::Invalid(violations) => Ok(violations),
+        error => Err(error),
+    }
+}
+
+/// The error with paths that begin at the object's place in the request.
+fn at(index: usize, error: Error) -> Error {
+    match error {
+        Error::Invalid(violations) => {
+            let placed = |violation: Violation| Violation { path: format!("objects[{index}].{}", violation.path), ..violation };
+            Error::Invalid(violations.into_iter().map(placed).collect())
+        }
+        error => error,
+    }
+}
+
+fn response(results: Vec<(ApplyOutcome, Answer)>, revision: Revision) -> Frame {
+    let mut response = Frame::new();
+    for (outcome, answer) in results {
+        let mut result = Frame::new();
+        result.push_message(1, answer.into_bytes());
+        result.push_uint64(2, outcome as u64);
+        response.push_frame(1, result);
+    }
+    response.push_uint64(2, revision.0);
+    response
+}

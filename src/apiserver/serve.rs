@@ -1,0 +1,159 @@
+//! One port for everything: gRPC, reflection, health and metrics, over HTTP/2 and HTTP/1.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
+
+use super::connection::{self, Connection};
+use super::listen::{Listener, Transport};
+use super::metrics::RpcMetrics;
+use super::stopping_error;
+use crate::tasks::Tasks;
+
+/// The largest request: gRPC's own default, and more than the largest transaction.
+pub(super) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// How many connections there may be; further ones are closed at once.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long to wait before accepting again when the system can't give us another connection.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How many bytes are under way in each direction of a connection within the process.
+const DUPLEX_BYTES: usize = 256 * 1024;
+/// How many connections within the process may wait to be accepted.
+const WAITING_DUPLEXES: usize = 16;
+
+/// Connects within the process.
+#[derive(Clone, Debug)]
+pub(super) struct Inside(mpsc::Sender<DuplexStream>);
+
+/// Accepts connections and serves them until `stopping`.
+pub(super) fn serve(listener: Listener, routes: Routes, tasks: &Arc<Tasks>) -> Inside {
+    let (connect, inside) = mpsc::channel(WAITING_DUPLEXES);
+    let stopping = tasks.token();
+    let app = App {
+        router: routes.prepare().into_axum_router().route("/metrics", axum::routing::get(super::metrics::render)),
+        metrics: Arc::new(RpcMetrics::new()),
+        stopping: stopping.clone(),
+        connection: Arc::new(Connection::new()),
+    };
+    // A connection belongs to `tasks` and not to whoever accepted it, so that it can outlive the listener by its last requests.
+    let server = Server { app, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)), tasks: Arc::downgrade(tasks), stopping };
+    tasks.spawn("accept", server.accept(listener, inside));
+    Inside(connect)
+}
+
+impl Inside {
+    /// A client's channel that needs no socket.
+    pub(super) fn channel(&self) -> Channel {
+        let connect = self.0.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let connect = connect.clone();
+            async move {
+                let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+                let stopped = |_| io::Error::new(io::ErrorKind::ConnectionRefused, "the apiserver of this process has stopped");
+                connect.send(theirs).await.map_err(stopped)?;
+                Ok::<_, io::Error>(TokioIo::new(ours))
+            }
+        });
+        Endpoint::from_static("http://apiserver.inside").connect_with_connector_lazy(connector)
+    }
+}
+
+struct Server {
+    app: App,
+    permits: Arc<Semaphore>,
+    tasks: std::sync::Weak<Tasks>,
+    stopping: CancellationToken,
+}
+
+enum Wake {
+    Stopping,
+    Outside(io::Result<Box<dyn Transport>>),
+    Inside(DuplexStream),
+}
+
+impl Server {
+    async fn accept(self, listener: Listener, mut inside: mpsc::Receiver<DuplexStream>) {
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => Wake::Stopping,
+                Some(stream) = inside.recv() => Wake::Inside(stream),
+                accepted = listener.accept() => Wake::Outside(accepted),
+            };
+            match wake {
+                Wake::Stopping => return,
+                Wake::Inside(stream) => self.spawn(Box::new(stream), None),
+                Wake::Outside(Ok(stream)) => match self.permits.clone().try_acquire_owned() {
+                    Ok(permit) => self.spawn(stream, Some(permit)),
+                    Err(_) => tracing::warn!(MAX_CONNECTIONS, "too many connections; a new one is closed"),
+                },
+                Wake::Outside(Err(error)) => {
+                    tracing::warn!(%error, "can't accept a connection");
+                    self.stopping.run_until_cancelled(tokio::time::sleep(ACCEPT_BACKOFF)).await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, io: Box<dyn Transport>, permit: Option<OwnedSemaphorePermit>) {
+        let Some(tasks) = self.tasks.upgrade() else { return };
+        let app = App { connection: Arc::new(Connection::new()), ..self.app.clone() };
+        let stopping = self.stopping.clone();
+        tasks.spawn("connection", async move {
+            connection::serve(io, app, stopping).await;
+            drop(permit);
+        });
+    }
+}
+
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct App {
+    router: axum::Router,
+    metrics: Arc<RpcMetrics>,
+    stopping: CancellationToken,
+    connection: Arc<Connection>,
+}
+
+impl Service<Request<hyper::body::Incoming>> for App {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
+        if self.stopping.is_cancelled() {
+            let refusal = Status::from(stopping_error()).into_http();
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
+        let began = Instant::now();
+        let path = request.uri().clone();
+        let metrics = self.metrics.clone();
+        request.extensions_mut().insert(self.connection.clone());
+        let answer = self.router.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            metrics.answered(path.path(), response.headers(), began.elapsed());
+            Ok(response)
+        })
+    }
+}

@@ -1,0 +1,363 @@
+//! Which kubelets are connected, what their routers have applied, and which nodes have been silent for too long.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::api::Revision;
+use crate::api::v1::{OpenTunnel, RoutesAppliedEverywhere, SessionResponse, session_response::Message};
+use crate::error::{Error, Result};
+
+/// How many messages may wait for a kubelet to read them. A session that has more is ended: its kubelet does not read.
+const OUTGOING_MESSAGES: usize = 256;
+/// How many revisions a session may wait for at once: more than a node has pods.
+const AWAITED_REVISIONS: usize = 4096;
+
+/// The live node sessions, and the nodes that should have one.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last_id: u64,
+    live: HashMap<String, Session>,
+    /// Nodes that count as ready and have no session, and since when.
+    absent: HashMap<String, Instant>,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    instance_id: String,
+    heard: Instant,
+    /// What its router has applied; `None` for a node that does not route.
+    routes: Option<Revision>,
+    awaited: BTreeSet<Revision>,
+    outgoing: mpsc::Sender<Message>,
+    end: Option<oneshot::Sender<Error>>,
+}
+
+/// Tells a session from an earlier one of the same node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SessionId(u64);
+
+/// The apiserver's end of a new session.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) id: SessionId,
+    /// What the kubelet is to be sent.
+    pub(super) outgoing: mpsc::Receiver<Message>,
+    /// Why the session has to end, once it has to.
+    pub(super) end: oneshot::Receiver<Error>,
+}
+
+/// A node that nobody has heard of for the grace period.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Silent {
+    pub(super) node: String,
+    pub(super) reason: SilentReason,
+}
+
+/// How a node became silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SilentReason {
+    /// It is connected, but sends nothing.
+    NodeSilent,
+    /// Its connection is gone.
+    SessionLost,
+}
+
+impl Sessions {
+    /// Begins a session. An earlier one of the same kubelet ends.
+    ///
+    /// # Errors
+    /// [`Error::Precondition`] when another kubelet has a live session for this node.
+    pub(super) fn open(&self, node: &str, instance_id: &str, routes: bool, now: Instant) -> Result<Opened> {
+        let mut state = self.lock();
+        state.check_instance(node, instance_id)?;
+        state.last_id += 1;
+        let id = SessionId(state.last_id);
+        let (outgoing, receive_outgoing) = mpsc::channel(OUTGOING_MESSAGES);
+        let (end, receive_end) = oneshot::channel();
+        let session = Session {
+            id,
+            instance_id: instance_id.to_owned(),
+            heard: now,
+            routes: routes.then_some(Revision::ZERO),
+            awaited: BTreeSet::new(),
+            outgoing,
+            end: Some(end),
+        };
+        if let Some(mut replaced) = state.live.insert(node.to_owned(), session) {
+            replaced.end(Error::Superseded(format!("the kubelet of node {node:?} has begun a newer session")));
+        }
+        state.absent.remove(node);
+        Ok(Opened { id, outgoing: receive_outgoing, end: receive_end })
+    }
+
+    /// Makes sure that no other kubelet has a live session for this node.
+    pub(super) fn check_instance(&self, node: &str, instance_id: &str) -> Result<()> {
+        self.lock().check_instance(node, instance_id)
+    }
+
+    /// Notes a sign of life.
+    pub(super) fn heard(&self, node: &str, id: SessionId, now: Instant) {
+        if let Some(session) = self.lock().session(node, id) {
+            session.heard = now;
+        }
+    }
+
+    /// Notes what a node's router has applied, and tells whoever waits for it.
+    pub(super) fn routes_applied(&self, node: &str, id: SessionId, revision: Revision) {
+        let mut state = self.lock();
+        if let Some(Session { routes: Some(applied), .. }) = state.session(node, id) {
+            *applied = revision.max(*applied);
+            state.answer_awaits();
+        }
+    }
+
+    /// Tells the session when all routers of live nodes have applied a revision; at once if they have.
+    pub(super) fn await_routes(&self, node: &str, id: SessionId, revision: Revision) {
+        let mut state = self.lock();
+        if let Some(session) = state.session(node, id) {
+            session.awaited.insert(revision);
+            if session.awaited.len() > AWAITED_REVISIONS {
+                session.end(exhausted(format!("a session may wait for {AWAITED_REVISIONS} revisions at once")));
+            }
+            state.answer_awaits();
+        }
+    }
+
+    /// The session is over; the node has the grace period to come back.
+    pub(super) fn close(&self, node: &str, id: SessionId, now: Instant) {
+        let mut state = self.lock();
+        if state.session(node, id).is_some() {
+            state.live.remove(node);
+            state.absent.insert(node.to_owned(), now);
+            state.answer_awaits();
+        }
+    }
+
+    /// From now on this node, if it has no session, has the grace period to begin one.
+    pub(super) fn expect(&self, node: &str, now: Instant) {
+        let mut state = self.lock();
+        if !state.live.contains_key(node) {
+            state.absent.insert(node.to_owned(), now);
+        }
+    }
+
+    /// Asks a node to open a tunnel.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it has no session.
+    pub(super) fn open_tunnel(&self, node: &str, request: OpenTunnel) -> Result<()> {
+        let mut state = self.lock();
+        let session = state.live.get_mut(node);
+        let session = session.ok_or_else(|| Error::Unavailable(format!("node {node:?} is not connected at the moment")))?;
+        session.send(Message::OpenTunnel(request));
+        Ok(())
+    }
+
+    /// Ends the sessions that have been silent for the grace period, and returns all nodes that have been. They stay silent until
+    /// [`Sessions::settle`].
+    pub(super) fn silent(&self, now: Instant, grace: Duration) -> Vec<Silent> {
+        let mut state = self.lock();
+        let State { live, absent, .. } = &mut *state;
+        let is_over = |since: &Instant| now.saturating_duration_since(*since) >= grace;
+        let mut silent: Vec<Silent> = Vec::new();
+        for (node, session) in live.iter_mut().filter(|(_, session)| is_over(&session.heard)) {
+            session.end(Error::Timeout(format!("node {node:?} has been silent for {} s", grace.as_secs_f64())));
+            silent.push(Silent { node: node.clone(), reason: SilentReason::NodeSilent });
+        }
+        for (node, _) in absent.iter().filter(|(_, since)| is_over(since)) {
+            silent.push(Silent { node: node.clone(), reason: SilentReason::SessionLost });
+        }
+        for Silent { node, .. } in silent.iter().filter(|silent| silent.reason == SilentReason::NodeSilent) {
+            if let Some(session) = live.remove(node) {
+                absent.insert(node.clone(), session.heard);
+            }
+        }
+        state.answer_awaits();
+        silent.sort();
+        silent
+    }
+
+    /// Whether the node still has no session and has been silent for the grace period.
+    pub(super) fn is_silent(&self, node: &str, now: Instant, grace: Duration) -> bool {
+        self.lock().absent.get(node).is_some_and(|since| now.saturating_duration_since(*since) >= grace)
+    }
+
+    /// The silence of a node is on record: nothing more is expected of it until it comes back. Does nothing if it has by now.
+    pub(super) fn settle(&self, node: &str, now: Instant, grace: Duration) {
+        if self.is_silent(node, now, grace) {
+            self.lock().absent.remove(node);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while held")
+    }
+}
+
+impl State {
+    fn session(&mut self, node: &str, id: SessionId) -> Option<&mut Session> {
+        self.live.get_mut(node).filter(|session| session.id == id)
+    }
+
+    fn check_instance(&self, node: &str, instance_id: &str) -> Result<()> {
+        match self.live.get(node) {
+            Some(session) if session.instance_id != instance_id => Err(Error::Precondition(format!(
+                "another kubelet is connected as node {node:?}; give this one another --node-name, or stop that one first"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers everybody who waits for a revision that all routers have applied by now.
+    fn answer_awaits(&mut self) {
+        let everywhere = self.live.values().filter_map(|session| session.routes).min();
+        for session in self.live.values_mut().filter(|session| !session.awaited.is_empty()) {
+            // Without any router there is nobody to wait for.
+            let rest = everywhere.map(|everywhere| session.awaited.split_off(&everywhere.next())).unwrap_or_default();
+            if let Some(Revision(revision)) = std::mem::replace(&mut session.awaited, rest).pop_last() {
+                session.send(Message::RoutesAppliedEverywhere(RoutesAppliedEverywhere { revision }));
+            }
+        }
+    }
+}
+
+impl Session {
+    fn send(&mut self, message: Message) {
+        if self.outgoing.try_send(message).is_err() {
+            self.end(exhausted(format!("the kubelet left {OUTGOING_MESSAGES} messages of its session unread")));
+        }
+    }
+
+    fn end(&mut self, why: Error) {
+        if let Some(end) = self.end.take() {
+            // The other end is gone already when the connection is.
+            let _ = end.send(why);
+        }
+    }
+}
+
+fn exhausted(message: String) -> Error {
+    Error::Exhausted { message, retry_after: None }
+}
+
+/// The message as it is sent.
+pub(super) fn response(message: Message) -> SessionResponse {
+    SessionResponse { message: Some(message) }
+}
+
+impl SilentReason {
+    /// The reason of the condition, as one word.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            SilentReason::NodeSilent => "NodeSilent",
+            SilentReason::SessionLost => "SessionLost",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(15);
+
+    fn answers(opened: &mut Opened) -> Vec<u64> {
+        let next = || match opened.outgoing.try_recv() {
+            Ok(Message::RoutesAppliedEverywhere(RoutesAppliedEverywhere { revision })) => Some(revision),
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_second_kubelet_of_a_name_is_refused_and_a_newer_session_of_the_same_one_replaces_the_old() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let mut first = sessions.open("n1", "a", true, now).unwrap();
+        assert!(matches!(sessions.open("n1", "b", true, now), Err(Error::Precondition(_))));
+        assert!(first.end.try_recv().is_err(), "the refused one must not disturb the live one");
+        let second = sessions.open("n1", "a", true, now).unwrap();
+        assert!(matches!(first.end.try_recv(), Ok(Error::Superseded(_))));
+        sessions.close("n1", first.id, now);
+        assert!(sessions.check_instance("n1", "b").is_err(), "the end of the old session must not end the new one");
+        sessions.close("n1", second.id, now);
+        sessions.check_instance("n1", "b").unwrap();
+    }
+
+    #[test]
+    fn routes_are_applied_everywhere_when_the_slowest_live_router_has_them() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let mut one = sessions.open("n1", "a", true, now).unwrap();
+        let mut two = sessions.open("n2", "b", true, now).unwrap();
+        let idle = sessions.open("n3", "c", false, now).unwrap();
+        sessions.await_routes("n1", one.id, Revision(5));
+        sessions.await_routes("n1", one.id, Revision(7));
+        sessions.routes_applied("n1", one.id, Revision(9));
+        sessions.routes_applied("n3", idle.id, Revision(1));
+        assert_eq!(answers(&mut one), [0; 0]);
+        sessions.routes_applied("n2", two.id, Revision(6));
+        assert_eq!(answers(&mut one), [5]);
+        sessions.await_routes("n2", two.id, Revision(6));
+        assert_eq!(answers(&mut two), [6], "what holds already is answered at once");
+        sessions.close("n2", two.id, now);
+        assert_eq!(answers(&mut one), [7], "a router that is gone is not waited for");
+    }
+
+    #[test]
+    fn without_routers_nobody_is_waited_for() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let mut one = sessions.open("n1", "a", false, now).unwrap();
+        sessions.await_routes("n1", one.id, Revision(5));
+        assert_eq!(answers(&mut one), [5]);
+    }
+
+    #[test]
+    fn a_silent_session_ends_and_its_node_is_silent_until_that_is_settled() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        let mut opened = sessions.open("n1", "a", false, start).unwrap();
+        sessions.heard("n1", opened.id, start + GRACE / 2);
+        assert_eq!(sessions.silent(start + GRACE, GRACE), []);
+        let late = start + GRACE * 2;
+        assert_eq!(sessions.silent(late, GRACE), [Silent { node: "n1".into(), reason: SilentReason::NodeSilent }]);
+        assert!(matches!(opened.end.try_recv(), Ok(Error::Timeout(_))));
+        assert!(sessions.is_silent("n1", late, GRACE));
+        sessions.settle("n1", late, GRACE);
+        assert_eq!(sessions.silent(late, GRACE), []);
+    }
+
+    #[test]
+    fn a_node_that_comes_back_within_the_grace_period_is_not_silent() {
+        let (sessions, start) = (Sessions::default(), Instant::now());
+        sessions.expect("n1", start);
+        let opened = sessions.open("n1", "a", false, start + GRACE / 2).unwrap();
+        assert_eq!(sessions.silent(start + GRACE, GRACE), []);
+        sessions.close("n1", opened.id, start + GRACE);
+        assert_eq!(sessions.silent(start + GRACE * 3 / 2, GRACE), []);
+        let lost = Silent { node: "n1".into(), reason: SilentReason::SessionLost };
+        assert_eq!(sessions.silent(start + GRACE * 2, GRACE), [lost]);
+    }
+
+    #[test]
+    fn a_kubelet_that_never_reads_its_session_loses_it() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let mut opened = sessions.open("n1", "a", false, now).unwrap();
+        for _ in 0..OUTGOING_MESSAGES {
+            sessions.open_tunnel("n1", OpenTunnel::default()).unwrap();
+        }
+        assert!(opened.end.try_recv().is_err());
+        sessions.open_tunnel("n1", OpenTunnel::default()).unwrap();
+        assert!(matches!(opened.end.try_recv(), Ok(Error::Exhausted { .. })));
+    }
+
+    #[test]
+    fn a_tunnel_to_a_node_without_a_session_is_unavailable() {
+        assert!(matches!(Sessions::default().open_tunnel("n1", OpenTunnel::default()), Err(Error::Unavailable(_))));
+    }
+}

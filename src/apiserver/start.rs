@@ -1,0 +1,192 @@
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::control_plane::ControlPlane;
+use super::generated::control_plane_service_server::ControlPlaneServiceServer;
+use super::generated::node_service_server::NodeServiceServer;
+use super::generated::workload_service_server::WorkloadServiceServer;
+use super::listen::Listener;
+use super::node::Nodes;
+use super::serve::{Inside, MAX_REQUEST_BYTES, serve};
+use super::watch::Watches;
+use super::workload::Workloads;
+use super::writer::{Writer, default_namespace};
+use super::{Config, Listen, metrics};
+use crate::api::FILE_DESCRIPTOR_SET;
+use crate::error::Error;
+use crate::store::{Embedded, HistoryLimits, OpenError, Options, Store};
+use crate::tasks::Tasks;
+use crate::time::Clock;
+use crate::watch::Hub;
+
+/// A running apiserver.
+#[derive(Debug)]
+pub struct Apiserver {
+    listen: Listen,
+    shutdown_grace: Duration,
+    inside: Inside,
+    health: HealthReporter,
+    store: Store,
+    /// Accepts and serves connections.
+    serving: Arc<Tasks>,
+    upkeep: Tasks,
+}
+
+/// Why an apiserver did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address can be reached by other machines, and nobody said that plaintext is fine there.
+    Plaintext(Listen),
+    /// The address can't be had.
+    Bind {
+        /// Which.
+        listen: Listen,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The data folder can't be used.
+    Store(OpenError),
+    /// The store refused the first write.
+    FirstWrite(Error),
+}
+
+/// Starts an apiserver: when this returns it answers.
+///
+/// # Errors
+/// Says why it can't, and what to do about it. Nothing runs then.
+pub async fn start(config: Config, clock: Clock) -> Result<Apiserver, StartError> {
+    let listener = Listener::bind(&config).await?;
+    let listen = listener.address().map_err(|error| StartError::Bind { listen: config.listen.clone(), error })?;
+    let store = open(&config, clock.clone()).await?;
+    let writer = Writer { store: store.clone(), clock };
+    match writer.create(default_namespace(), false).await {
+        Ok(_) | Err(Error::AlreadyExists(_)) => {}
+        Err(error) => {
+            store.close().await;
+            return Err(StartError::FirstWrite(error));
+        }
+    }
+
+    let serving = Arc::new(Tasks::new(CancellationToken::new()));
+    let stopping = serving.token();
+    let watches = Watches { hub: Hub::new(&store), stopping: stopping.clone() };
+    let control_plane = Arc::new(ControlPlane::new(writer.clone(), watches));
+    let nodes = Arc::new(Nodes {
+        writer,
+        sessions: Default::default(),
+        tunnels: Default::default(),
+        service_cidr: config.service_cidr,
+        grace_period: config.node_grace_period,
+        stopping,
+    });
+    nodes.expect_known_nodes();
+    let (health, routes) = routes(&control_plane, &nodes);
+    let inside = serve(listener, routes, &serving);
+    let upkeep = Tasks::new(CancellationToken::new());
+    upkeep.spawn("upkeep", keep_up(control_plane, nodes, upkeep.token()));
+    tracing::info!(revision = store.snapshot().revision().0, data_dir = %config.data_dir.display(), "apiserver starts");
+    Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, store, serving, upkeep })
+}
+
+impl Apiserver {
+    /// Where it listens, with the port that was really bound.
+    pub fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// What a client is given to connect: `http://127.0.0.1:7443` or `unix:/path`.
+    pub fn url(&self) -> String {
+        self.listen.url()
+    }
+
+    /// A client's channel within this process; no socket is involved.
+    pub fn channel(&self) -> Channel {
+        self.inside.channel()
+    }
+
+    /// Stops in order: not ready, no new requests, watches and sessions end with UNAVAILABLE, requests under way get the shutdown grace,
+    /// and the store is closed.
+    pub async fn shutdown(mut self) {
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.clear_service_status("").await;
+        self.serving.shutdown(self.shutdown_grace).await;
+        self.upkeep.shutdown(self.shutdown_grace).await;
+        self.store.close().await;
+        tracing::info!("apiserver has stopped");
+    }
+
+    /// Stops at once, as `kill -9` would as far as one process can: connections break, and nothing that waits is written. Its port and folder
+    /// are free when this returns.
+    pub async fn kill(self) {
+        self.serving.abort().await;
+        self.upkeep.abort().await;
+        self.store.kill();
+    }
+}
+
+async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
+    let folder = config.data_dir.clone();
+    let history = HistoryLimits { revisions: config.history_revisions, bytes: config.history_bytes };
+    let open = move || Store::open(Box::new(Embedded::open(&folder)?), Options { history, clock });
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened.map_err(StartError::Store),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+fn routes(control_plane: &Arc<ControlPlane>, nodes: &Arc<Nodes>) -> (HealthReporter, Routes) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    let own = "the descriptors were made by the build of this very program";
+    let routes = Routes::new(ControlPlaneServiceServer::new(control_plane.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(NodeServiceServer::new(nodes.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(WorkloadServiceServer::new(Workloads(nodes.clone())).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(health_service)
+        .add_service(reflection().build_v1().expect(own))
+        .add_service(reflection().build_v1alpha().expect(own));
+    (health, routes)
+}
+
+/// How often at least the apiserver looks after what time changes.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// How many times per grace period it looks for silent nodes, at least.
+const LOOKS_PER_GRACE_PERIOD: u32 = 10;
+
+async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, ends: CancellationToken) {
+    let period = UPKEEP.min(nodes.grace_period / LOOKS_PER_GRACE_PERIOD).max(Duration::from_millis(1));
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while ends.run_until_cancelled(ticks.tick()).await.is_some() {
+        nodes.mark_silent().await;
+        control_plane.drop_old_pages();
+        metrics::upkeep();
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Plaintext(listen) => write!(
+                f,
+                "refusing to listen on {listen}: without encryption everybody who can reach that address could read and change the whole cluster. \
+                 Listen on a loopback address such as 127.0.0.1:7443 or on unix:/path; or, in a network where that is fine, add --insecure-plaintext"
+            ),
+            StartError::Bind { listen, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{listen} is taken by another program: stop that one, or choose another address with --listen")
+            }
+            StartError::Bind { listen, error } => write!(f, "can't listen on {listen}: {error}; choose another address with --listen"),
+            StartError::Store(error) => error.fmt(f),
+            StartError::FirstWrite(error) => write!(f, "can't write to the data folder: {error}"),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Commits what [`writes`](super::writes) decides: reads, decides, and commits on the condition that nothing has changed in between.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::writes::{self, Change};
+use crate::api::v1::{DeleteRequest, Node, Object, ObjectRef};
+use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Resource as _};
+use crate::error::{Error, Result};
+use crate::store::{Condition, Snapshot, Store, Stored, Transaction, Write};
+use crate::time::Clock;
+
+/// How often a write is decided anew when others keep changing the object in between.
+pub(super) const ATTEMPTS: usize = 100;
+
+/// Writes objects, one at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+}
+
+/// An object in an answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// As it is stored.
+    Stored(Stored),
+    /// As it would be, after a dry run.
+    Planned(Box<Object>),
+}
+
+impl Answer {
+    /// The encoded object.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Answer::Stored(stored) => stored.bytes,
+            Answer::Planned(mut object) => {
+                if let Some(meta) = object.meta_mut() {
+                    meta.resource_version = 0;
+                }
+                object.encode_to_vec().into()
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Creates an object.
+    pub(super) async fn create(&self, object: Object, dry_run: bool) -> Result<Answer> {
+        let object = writes::create(object, self.clock.now(), new_uid())?;
+        self.insert(object, dry_run).await
+    }
+
+    async fn insert(&self, object: Object, dry_run: bool) -> Result<Answer> {
+        let key = key_of(&object)?;
+        let snapshot = self.store.snapshot();
+        let namespace = check_namespace(&snapshot, &key)?;
+        if dry_run {
+            return match snapshot.get(&key) {
+                Some(_) => Err(Error::AlreadyExists(key.to_ref())),
+                None => Ok(Answer::Planned(Box::new(object))),
+            };
+        }
+        let mut writes = vec![Write::Put { object, condition: Condition::Absent }];
+        writes.extend(namespace.map(|key| Write::Require { key }));
+        self.commit(writes).await
+    }
+
+    /// Replaces spec and metadata of an object.
+    pub(super) async fn update(&self, new: Object, dry_run: bool) -> Result<Answer> {
+        let key = key_of(&new)?;
+        self.change(&key, dry_run, |old| {
+            writes::check_condition(&key, old.meta(), &new.meta().uid, new.meta().resource_version)?;
+            writes::update(&old, new.clone())
+        })
+        .await
+    }
+
+    /// Replaces the status of an object.
+    pub(super) async fn update_status(&self, given: Object) -> Result<Answer> {
+        let key = key_of(&given)?;
+        self.change(&key, false, |old| {
+            writes::check_condition(&key, old.meta(), &given.meta().uid, given.meta().resource_version)?;
+            writes::update_status(old, given.clone())
+        })
+        .await
+    }
+
+    /// Deletes an object, or marks it.
+    pub(super) async fn delete(&self, request: &DeleteRequest) -> Result<Answer> {
+        let key = key_of_ref(request.r#ref.as_ref())?;
+        writes::check_delete(&key, request)?;
+        self.change(&key, false, |old| {
+            writes::check_condition(&key, old.meta(), &request.uid, request.resource_version)?;
+            writes::delete(&old, request, self.clock.now())
+        })
+        .await
+    }
+
+    /// Registers a node, or renews its registration.
+    pub(super) async fn join(&self, node: Node) -> Result<Answer> {
+        let object = node.into_object();
+        let key = key_of(&object)?;
+        for _ in 0..ATTEMPTS {
+            let outcome = match self.store.snapshot().get(&key) {
+                Some(_) => self.change(&key, false, |old| writes::join_known(&old, object.clone())).await,
+                None => self.insert(writes::join_new(object.clone(), self.clock.now(), new_uid())?, false).await,
+            };
+            match outcome {
+                Err(Error::AlreadyExists(_) | Error::NotFound(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(contended(&key))
+    }
+
+    /// Changes an object that exists, as `decide` says.
+    pub(super) async fn change(&self, key: &ObjectKey, dry_run: bool, decide: impl Fn(Object) -> Result<Change>) -> Result<Answer> {
+        for _ in 0..ATTEMPTS {
+            let stored = self.store.snapshot().get(key).cloned().ok_or_else(|| Error::not_found(key))?;
+            let condition = Condition::At(stored.revision);
+            let write = match decide(stored.decode())? {
+                Change::Nothing => return Ok(Answer::Stored(stored)),
+                Change::Put(object) if dry_run => return Ok(Answer::Planned(Box::new(object))),
+                Change::Remove if dry_run => return Ok(Answer::Planned(Box::new(stored.decode()))),
+                Change::Put(object) => Write::Put { object, condition },
+                Change::Remove => Write::Delete { key: key.clone(), condition },
+            };
+            match self.commit(vec![write]).await {
+                // Somebody else was faster. If the request has conditions, deciding anew judges them by what is there now.
+                Err(Error::Conflict { .. } | Error::NotFound(_)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(contended(key))
+    }
+
+    /// Commits writes of which the first one's object is the answer.
+    async fn commit(&self, writes: Vec<Write>) -> Result<Answer> {
+        let committed = self.store.commit(Transaction { writes }).await?;
+        let first = committed.objects.into_iter().next().flatten();
+        first.map(Answer::Stored).ok_or_else(|| Error::internal("the store answered a write without its object"))
+    }
+}
+
+/// Makes sure that a new object of this key can be created in its namespace, and returns that.
+pub(super) fn check_namespace(snapshot: &Snapshot, key: &ObjectKey) -> Result<Option<ObjectKey>> {
+    if !key.kind().is_namespaced() {
+        return Ok(None);
+    }
+    let namespace = ObjectKey::new(Kind::Namespace, "", key.namespace());
+    let stored = snapshot.get(&namespace).ok_or_else(|| Error::not_found(&namespace))?;
+    writes::check_namespace(&stored.decode())?;
+    Ok(Some(namespace))
+}
+
+/// Which object a request is about.
+///
+/// # Errors
+/// [`Error::Invalid`] when it has no kind or no name.
+pub(super) fn key_of(object: &Object) -> Result<ObjectKey> {
+    let missing = || Error::invalid("object", "must be set, with one of its kinds");
+    let key = object.key().ok_or_else(missing)?;
+    match key.name() {
+        "" => Err(Error::invalid(format!("{}.metadata.name", super::parts::arm_name(key.kind())), "must not be empty")),
+        _ => Ok(key),
+    }
+}
+
+/// Which object a reference names.
+///
+/// # Errors
+/// [`Error::Invalid`] with the path of what is wrong with it.
+pub(super) fn key_of_ref(reference: Option<&ObjectRef>) -> Result<ObjectKey> {
+    let reference = reference.ok_or_else(|| Error::invalid("ref", "must be set"))?;
+    let kind = Kind::from_name(&reference.kind).ok_or_else(|| {
+        let kinds = Kind::ALL.map(Kind::as_str).join(", ");
+        Error::invalid("ref.kind", format!("unknown kind {:?}; there are {kinds}", reference.kind))
+    })?;
+    if !kind.is_namespaced() && !reference.namespace.is_empty() {
+        return Err(Error::invalid("ref.namespace", format!("must be empty, since a {kind} lives in no namespace")));
+    }
+    if reference.name.is_empty() {
+        return Err(Error::invalid("ref.name", "must not be empty"));
+    }
+    Ok(ObjectKey::new(kind, &reference.namespace, &reference.name))
+}
+
+/// The namespace that always exists, as it is first stored.
+pub(super) fn default_namespace() -> Object {
+    let mut namespace = crate::api::v1::Namespace::default();
+    namespace.meta_mut().name = DEFAULT_NAMESPACE.to_owned();
+    namespace.into_object()
+}
+
+pub(super) fn new_uid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+pub(super) fn contended(key: &ObjectKey) -> Error {
+    Error::Unavailable(format!("{key} is changed by others all the time; try again"))
+}

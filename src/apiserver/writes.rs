@@ -1,0 +1,241 @@
+//! What each write makes of an object: the decisions of the control plane, without clocks, stores or waiting.
+//!
+//! Each function takes the object as it is and what is asked, and says what becomes of it. The caller commits that on the condition
+//! that the object still is as it was, and decides anew otherwise.
+
+use prost_types::Timestamp;
+
+use super::parts;
+use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
+use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, default_object, validate, validate_update};
+use crate::error::{Error, Result, Violation};
+
+/// Keeps a namespace until the namespace controller has emptied it.
+pub(super) const CONTENTS_FINALIZER: &str = "bluebird/contents";
+
+/// What becomes of an object that exists.
+#[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all changes are puts")]
+pub(super) enum Change {
+    /// It is so already.
+    Nothing,
+    /// It becomes this.
+    Put(Object),
+    /// It goes.
+    Remove,
+}
+
+/// Fills in and checks a new object, and sets what the apiserver owns.
+pub(super) fn create(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
+    default_object(&mut object);
+    parts::set_first_status(&mut object);
+    own_metadata(&mut object, now, uid);
+    checked(validate(&object))?;
+    Ok(object)
+}
+
+/// Registers a node with what its kubelet says of itself, status included.
+pub(super) fn join_new(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
+    default_object(&mut object);
+    own_metadata(&mut object, now, uid);
+    checked(validate(&object))?;
+    Ok(object)
+}
+
+/// Renews the registration of a known node: the labels that its kubelet owns and its status become what is given.
+pub(super) fn join_known(old: &Object, mut given: Object) -> Result<Change> {
+    default_object(&mut given);
+    checked(validate(&given))?;
+    let mut next = old.clone();
+    if let Some(meta) = next.meta_mut() {
+        meta.labels.retain(|label, _| !is_kubelets_label(label));
+        let own = given.meta().labels.iter().filter(|(label, _)| is_kubelets_label(label));
+        meta.labels.extend(own.map(|(label, value)| (label.clone(), value.clone())));
+    }
+    parts::take_status(&mut next, given);
+    Ok(if next == *old { Change::Nothing } else { Change::Put(next) })
+}
+
+/// Replaces spec and metadata; status and what the apiserver owns stay.
+pub(super) fn update(old: &Object, mut new: Object) -> Result<Change> {
+    keep_owned(&mut new, old);
+    default_object(&mut new);
+    check_finalizers(&new, old)?;
+    if new == *old {
+        return Ok(Change::Nothing);
+    }
+    checked(validate(&new))?;
+    checked(validate_update(old, &new))?;
+    if is_free_to_go(&new) {
+        return Ok(Change::Remove);
+    }
+    count_generation(&mut new, old);
+    Ok(Change::Put(new))
+}
+
+/// Makes spec, labels and annotations as given; what the apiserver and its controllers own stays where nothing is given.
+///
+/// # Errors
+/// As [`update`]; [`Error::Precondition`] for an object that is being deleted: to call it configured or unchanged would mislead.
+pub(super) fn apply(old: &Object, mut given: Object) -> Result<Change> {
+    if old.meta().deletion_time.is_some() {
+        let message = format!("{} is being deleted; apply it again when it is gone", describe(old));
+        return Err(Error::Precondition(message));
+    }
+    if let Some(meta) = given.meta_mut() {
+        meta.owner_references.clone_from(&old.meta().owner_references);
+        meta.finalizers.clone_from(&old.meta().finalizers);
+    }
+    parts::keep_owned_spec(&mut given, old);
+    update(old, given)
+}
+
+/// Replaces the status.
+pub(super) fn update_status(mut old: Object, given: Object) -> Result<Change> {
+    let kind = given.kind().map_or("object", Kind::as_str);
+    let (before, ended) = (parts::pod_phase(&old), parts::has_ended(&old));
+    match parts::take_status(&mut old, given) {
+        None => return Err(Error::invalid(kind.to_lowercase(), format!("objects of kind {kind} have no status"))),
+        Some(false) => return Ok(Change::Nothing),
+        Some(true) => default_object(&mut old),
+    }
+    if ended && parts::pod_phase(&old) != before {
+        let before = before.unwrap_or(PodPhase::Unspecified).as_str_name();
+        return Err(Error::invalid("pod.status.phase", format!("has ended as {before} and can't be anything else again")));
+    }
+    checked(validate(&old))?;
+    Ok(Change::Put(old))
+}
+
+/// Marks or removes an object.
+pub(super) fn delete(old: &Object, request: &DeleteRequest, now: Timestamp) -> Result<Change> {
+    let asked = request.grace_period_seconds;
+    let current = old.meta().deletion_grace_period_seconds;
+    let grace = asked.or(current).or(parts::own_grace_period(old));
+    let waits_for_kubelet = is_bound_and_alive(old) && asked != Some(0);
+    if old.meta().finalizers.is_empty() && !waits_for_kubelet {
+        return Ok(Change::Remove);
+    }
+    if old.meta().deletion_time.is_some() && current <= grace {
+        return Ok(Change::Nothing);
+    }
+    let mut next = old.clone();
+    if let Some(meta) = next.meta_mut() {
+        meta.deletion_time.get_or_insert(now);
+        meta.deletion_grace_period_seconds = grace;
+    }
+    if let Some(object::Kind::Namespace(namespace)) = &mut next.kind {
+        namespace.status.get_or_insert_default().phase = NamespacePhase::Terminating.into();
+    }
+    Ok(Change::Put(next))
+}
+
+/// What of a delete is wrong whatever the object is.
+pub(super) fn check_delete(key: &ObjectKey, request: &DeleteRequest) -> Result<()> {
+    match DeletePropagation::try_from(request.propagation) {
+        Ok(DeletePropagation::Unspecified | DeletePropagation::Background) => {}
+        Ok(DeletePropagation::Orphan) => return Err(Error::invalid("propagation", "Orphan is not supported yet; leave it out")),
+        Err(_) => return Err(Error::invalid("propagation", "must be Background")),
+    }
+    if request.grace_period_seconds.is_some_and(|grace| grace < 0) {
+        return Err(Error::invalid("grace_period_seconds", "must not be negative"));
+    }
+    if *key == ObjectKey::new(Kind::Namespace, "", DEFAULT_NAMESPACE) {
+        return Err(Error::Precondition("the namespace \"default\" can't be deleted".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether the object is the one that a request means: of this uid, unless empty, and at this resource version, unless zero.
+pub(super) fn check_condition(key: &ObjectKey, actual: &ObjectMeta, uid: &str, resource_version: u64) -> Result<()> {
+    let same_object = uid.is_empty() || uid == actual.uid;
+    if same_object && (resource_version == 0 || resource_version == actual.resource_version) {
+        return Ok(());
+    }
+    let actual = if same_object { Revision(actual.resource_version) } else { Revision::ZERO };
+    Err(Error::Conflict { object: key.to_ref(), expected: Revision(resource_version), actual })
+}
+
+/// Whether new objects may be created in this namespace.
+pub(super) fn check_namespace(namespace: &Object) -> Result<()> {
+    if namespace.meta().deletion_time.is_none() {
+        return Ok(());
+    }
+    let name = &namespace.meta().name;
+    Err(Error::Precondition(format!("the namespace {name:?} is being deleted; wait until it is gone, and create it again")))
+}
+
+/// The faults, if there are any.
+pub(super) fn checked(violations: Vec<Violation>) -> Result<()> {
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(violations)) }
+}
+
+fn own_metadata(object: &mut Object, now: Timestamp, uid: String) {
+    let is_namespace = object.kind() == Some(Kind::Namespace);
+    let Some(meta) = object.meta_mut() else { return };
+    meta.uid = uid;
+    meta.resource_version = 0;
+    meta.generation = 1;
+    meta.creation_time = Some(now);
+    meta.deletion_time = None;
+    meta.deletion_grace_period_seconds = None;
+    if is_namespace && !meta.finalizers.iter().any(|finalizer| finalizer == CONTENTS_FINALIZER) {
+        meta.finalizers.push(CONTENTS_FINALIZER.to_owned());
+    }
+}
+
+/// Gives a replacement what a client can't change.
+fn keep_owned(new: &mut Object, old: &Object) {
+    parts::copy_status(new, old);
+    let Some(meta) = new.meta_mut() else { return };
+    let old = old.meta();
+    meta.namespace.clone_from(&old.namespace);
+    meta.uid.clone_from(&old.uid);
+    meta.resource_version = old.resource_version;
+    meta.generation = old.generation;
+    meta.creation_time = old.creation_time;
+    meta.deletion_time = old.deletion_time;
+    meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+}
+
+/// What an object waits for may become less once it is deleted, but not more; a namespace always waits to be emptied.
+fn check_finalizers(new: &Object, old: &Object) -> Result<()> {
+    let (new, old, kind) = (new.meta(), old.meta(), new.kind());
+    let deleted = old.deletion_time.is_some();
+    let path = || format!("{}.metadata.finalizers", kind.map_or("object", parts::arm_name));
+    if deleted && let Some(added) = new.finalizers.iter().find(|finalizer| !old.finalizers.contains(finalizer)) {
+        return Err(Error::invalid(path(), format!("{added:?} can't be added to an object that is being deleted")));
+    }
+    let is_contents = |finalizer: &String| finalizer == CONTENTS_FINALIZER;
+    if kind == Some(Kind::Namespace) && !deleted && !new.finalizers.iter().any(is_contents) {
+        return Err(Error::invalid(path(), format!("must keep {CONTENTS_FINALIZER:?} until the namespace is deleted and empty")));
+    }
+    Ok(())
+}
+
+fn count_generation(new: &mut Object, old: &Object) {
+    if !parts::same_spec(new, old)
+        && let Some(meta) = new.meta_mut()
+    {
+        meta.generation += 1;
+    }
+}
+
+/// Whether nothing holds a deleted object any longer.
+fn is_free_to_go(object: &Object) -> bool {
+    let meta = object.meta();
+    let kubelet_is_done = meta.deletion_grace_period_seconds == Some(0) || !is_bound_and_alive(object);
+    meta.deletion_time.is_some() && meta.finalizers.is_empty() && kubelet_is_done
+}
+
+fn is_bound_and_alive(object: &Object) -> bool {
+    !object.node_name().is_empty() && !parts::has_ended(object)
+}
+
+fn is_kubelets_label(label: &str) -> bool {
+    label.starts_with("kubernetes.io/")
+}
+
+fn describe(object: &Object) -> String {
+    object.key().map_or_else(|| "the object".to_owned(), |key| key.to_string())
+}
