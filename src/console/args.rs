@@ -1,7 +1,6 @@
 //! What can be typed.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -31,8 +30,6 @@ pub(super) struct Target {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Bring up a cluster on this machine and run manifests in it
-    Up(Up),
     /// Make objects be as manifests say
     Apply(Apply),
     /// Show objects
@@ -54,28 +51,6 @@ pub(super) enum Command {
     Version,
     /// Serve HTTP and answer with who answered, for examples
     Echo(Echo),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Up {
-    /// Manifests to apply: files, folders, or - for standard input
-    #[arg(value_name = "FILE")]
-    pub(super) files: Vec<String>,
-    /// Where the cluster keeps everything; a folder of the user's own if not given
-    #[arg(long, env = "BLUEBIRD_DATA_DIR", value_name = "FOLDER")]
-    pub(super) data_dir: Option<PathBuf>,
-    /// Where the apiserver listens
-    #[arg(long, env = "BLUEBIRD_LISTEN", default_value = "127.0.0.1:7443", value_name = "ADDRESS")]
-    pub(super) listen: String,
-    /// Fail unless all pods of the manifests become ready in time
-    #[arg(long)]
-    pub(super) wait: bool,
-    /// Stop everything once the pods are ready, or can't become so
-    #[arg(long)]
-    pub(super) exit: bool,
-    /// How long --wait waits, for instance 90s or 5m
-    #[arg(long, default_value = "60s", value_parser = super::age::parse_duration, value_name = "TIME")]
-    pub(super) timeout: std::time::Duration,
 }
 
 /// Which files to read.

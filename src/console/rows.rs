@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 
 use super::age::age;
 use super::words;
-use crate::api::v1::{ClusterEvent, EndpointSlice, Lease, Namespace, Node, Object, Pod, Service, object};
+use crate::api::v1::{ClusterEvent, EndpointSlice, Lease, Node, Object, Pod, Service, object};
 use crate::api::{Kind, quantity};
 
 /// What is shown where there is nothing to show.

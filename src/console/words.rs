@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::age::short;
+use crate::api::condition;
 use crate::api::v1::*;
 use crate::time::elapsed;
 
@@ -15,7 +16,7 @@ pub(super) fn pod_status(pod: &Pod) -> String {
     if pod.metadata.as_ref().is_some_and(|meta| meta.deletion_time.is_some()) && !is_over(&status) {
         return "Terminating".to_owned();
     }
-    if let Some(lost) = condition(&status.conditions, "Ready").filter(|ready| ready.status() == ConditionStatus::Unknown) {
+    if let Some(lost) = condition::get(&status.conditions, condition::READY).filter(|ready| ready.status() == ConditionStatus::Unknown) {
         return if lost.reason.is_empty() { "Unknown".to_owned() } else { lost.reason.clone() };
     }
     let troubles: Vec<_> = status.container_statuses.iter().filter_map(trouble).collect();
@@ -63,26 +64,10 @@ pub(super) fn restarts(status: &PodStatus, now: &Timestamp) -> String {
     }
 }
 
-/// The condition of a type.
-pub(super) fn condition<'c>(conditions: &'c [Condition], r#type: &str) -> Option<&'c Condition> {
-    conditions.iter().find(|condition| condition.r#type == r#type)
-}
-
-/// Whether a pod is Running with all its containers.
-pub(super) fn is_ready(pod: &Pod) -> bool {
-    pod.status.as_ref().is_some_and(|status| {
-        let ready = condition(&status.conditions, "Ready").is_some_and(|ready| ready.status() == ConditionStatus::True);
-        status.phase() == PodPhase::Running && ready
-    })
-}
-
 /// The one word for a node's state, and whether it takes new pods.
 pub(super) fn node_status(node: &Node) -> String {
     let conditions = node.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let ready = match condition(conditions, "Ready").map(Condition::status) {
-        Some(ConditionStatus::True) => "Ready",
-        _ => "NotReady",
-    };
+    let ready = if condition::is_true(conditions, condition::READY) { "Ready" } else { "NotReady" };
     match node.spec.as_ref().is_some_and(|spec| spec.unschedulable) {
         true => format!("{ready},SchedulingDisabled"),
         false => ready.to_owned(),
@@ -164,5 +149,13 @@ pub(super) fn condition_status(status: ConditionStatus) -> &'static str {
         ConditionStatus::True => "True",
         ConditionStatus::False => "False",
         ConditionStatus::Unknown | ConditionStatus::Unspecified => "Unknown",
+    }
+}
+
+pub(super) fn restart_policy(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::Always | RestartPolicy::Unspecified => "Always",
+        RestartPolicy::OnFailure => "OnFailure",
+        RestartPolicy::Never => "Never",
     }
 }

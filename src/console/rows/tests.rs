@@ -109,12 +109,8 @@ fn a_deleted_pod_is_terminating_until_it_has_ended() {
 #[test]
 fn a_pod_of_a_silent_node_says_so() {
     let mut pod = pod(PodPhase::Running, vec![running()]);
-    let unknown = Condition {
-        r#type: "Ready".into(),
-        status: ConditionStatus::Unknown.into(),
-        reason: "NodeLost".into(),
-        ..Default::default()
-    };
+    let unknown =
+        Condition { r#type: "Ready".into(), status: ConditionStatus::Unknown.into(), reason: "NodeLost".into(), ..Default::default() };
     pod.status.get_or_insert_default().conditions = vec![unknown];
     assert_eq!(row(&pod.into_object(), false, &NOW)[2], "NodeLost");
 }
@@ -129,10 +125,7 @@ fn a_services_row_shows_its_address_and_ports() {
     check(
         service,
         true,
-        [
-            "NAME   CLUSTER-IP    PORT(S)           AGE   SELECTOR",
-            "web    127.96.0.10   8080/TCP,53/UDP   60s   app=web,tier=front",
-        ],
+        ["NAME   CLUSTER-IP    PORT(S)           AGE   SELECTOR", "web    127.96.0.10   8080/TCP,53/UDP   60s   app=web,tier=front"],
     );
 }
 
@@ -170,7 +163,10 @@ fn an_endpoint_slices_row_shows_the_first_endpoints() {
         ports: vec![EndpointPort { port, ..Default::default() }],
         ..Default::default()
     };
-    let slice = |count: u32| EndpointSlice { metadata: meta("web"), spec: Some(EndpointSliceSpec { endpoints: (1..=count).map(endpoint).collect() }) };
+    let slice = |count: u32| EndpointSlice {
+        metadata: meta("web"),
+        spec: Some(EndpointSliceSpec { endpoints: (1..=count).map(endpoint).collect() }),
+    };
     assert_eq!(row(&slice(0).into_object(), false, &NOW)[1], "<none>");
     assert_eq!(row(&slice(3).into_object(), false, &NOW)[1], "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3");
     assert_eq!(row(&slice(5).into_object(), false, &NOW)[1], "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3 + 2 more");
