@@ -1,1 +1,91 @@
-//! Control plane and node put together in one process.
+//! The parts put together: what `apiserver` runs, and what `bluebird up` and the tests run in one process.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::apiserver::{self, Apiserver, Listen};
+use crate::client::Client;
+use crate::controllers;
+use crate::error::Error;
+use crate::tasks::Tasks;
+use crate::time::Clock;
+
+/// How long the controllers get to end.
+const LOOPS_GRACE: Duration = Duration::from_secs(2);
+
+/// An apiserver with the controllers, which speak with it through the same API as everybody else.
+#[derive(Debug)]
+pub struct ControlPlane {
+    apiserver: Apiserver,
+    client: Client,
+    loops: Tasks,
+}
+
+impl ControlPlane {
+    /// Starts them; returns once the apiserver accepts connections.
+    ///
+    /// # Errors
+    /// Says what is wrong; nothing runs then.
+    pub async fn start(config: apiserver::Config, clock: Clock) -> Result<ControlPlane, StartError> {
+        let service_cidr = config.service_cidr.clone();
+        let apiserver = apiserver::start(config, clock.clone()).await.map_err(StartError::Apiserver)?;
+        let client = Client::from_channel(apiserver.channel());
+        let loops = Tasks::new(CancellationToken::new());
+        let started = controllers::start(client.clone(), controllers::Config { service_cidr }, clock, &loops);
+        if let Err(error) = started {
+            loops.abort().await;
+            apiserver.shutdown().await;
+            return Err(StartError::Controllers(error));
+        }
+        Ok(ControlPlane { apiserver, client, loops })
+    }
+
+    /// A client without a network in between.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Where it listens, with the port that was really bound.
+    pub fn listen(&self) -> &Listen {
+        self.apiserver.listen()
+    }
+
+    /// What clients are given to connect: `http://…` or `unix:…`.
+    pub fn url(&self) -> String {
+        self.apiserver.url()
+    }
+
+    /// Ends in the order in which nobody misses anybody: first who asks, then who answers. Each within its own deadline.
+    pub async fn shutdown(self) {
+        self.loops.shutdown(LOOPS_GRACE).await;
+        self.apiserver.shutdown().await;
+    }
+
+    /// Ends at once and unprepared, as far as a part of a process can.
+    pub async fn kill(self) {
+        self.loops.abort().await;
+        self.apiserver.kill().await;
+    }
+}
+
+/// Why a control plane did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The apiserver says why.
+    Apiserver(apiserver::StartError),
+    /// The controllers can't work with this configuration.
+    Controllers(Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Apiserver(error) => error.fmt(f),
+            StartError::Controllers(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use standby::LOCK_PORT;
 pub use state::State;
 pub use table::{Change, Route, RouteTable, difference, routes};
 

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use super::state::State;
 
-/// The port of the lock.
-const LOCK_PORT: u16 = 10256;
+/// The port of the machine's routing lock, at the first address of the service range.
+pub const LOCK_PORT: u16 = 10256;
 /// The first word of the greeting.
 const GREETING: &str = "bluebird-routes";
 /// The longest line that can be a greeting.
