@@ -1,2 +1,23 @@
-//! `bluebird`.
-fn main() {}
+//! `bluebird`: the commands of a person, and with `up` a whole cluster in one process.
+
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::process::ExitCode;
+
+use bluebird::console::{self, Streams};
+use bluebird::time::Clock;
+
+fn main() -> ExitCode {
+    bluebird::telemetry::init("warn");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (mut out, mut err, mut input) = (stdout(), stderr(), stdin());
+    let is_terminal = out.is_terminal();
+    let io = Streams { out: &mut out, err: &mut err, input: &mut input, is_terminal };
+    let code = runtime.block_on(console::run(std::env::args_os(), io, Clock::system()));
+    ExitCode::from(code)
+}

@@ -1,1 +1,117 @@
 //! The commands of `bluebird` and what they print.
+//!
+//! [`run`] reads the command line, and each command is a file: it asks the apiserver through the client, and what it prints of an object is
+//! a function of the object and the time. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod age;
+mod apply;
+mod args;
+mod delete;
+mod describe;
+mod echo;
+mod explain;
+mod failure;
+mod get;
+mod input;
+mod logs;
+mod page;
+mod rows;
+mod signals;
+mod table;
+mod targets;
+mod version;
+mod watch;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::args::{Cli, Command, Target};
+use self::failure::{Failure, Result};
+use crate::api::DEFAULT_NAMESPACE;
+use crate::client::Client;
+use crate::time::Clock;
+
+/// Where a command reads and writes.
+pub struct Streams<'io> {
+    /// For results.
+    pub out: &'io mut (dyn Write + Send),
+    /// For everything that people should know besides.
+    pub err: &'io mut (dyn Write + Send),
+    /// For `-f -`.
+    pub input: &'io mut (dyn Read + Send),
+    /// Whether `out` is a terminal, on which a table may be drawn anew.
+    pub is_terminal: bool,
+}
+
+/// What every command works with.
+struct Console<'io> {
+    io: Streams<'io>,
+    target: Target,
+    clock: Clock,
+}
+
+impl Console<'_> {
+    fn client(&self) -> Result<Client> {
+        Client::new(&self.target.server).map_err(|error| Failure::Usage(failure::describe(&error)))
+    }
+
+    /// The namespace of objects that name none.
+    fn namespace(&self) -> &str {
+        self.target.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+    }
+}
+
+/// Runs one command line, the program's name included, and returns the exit code.
+pub async fn run(args: impl IntoIterator<Item = OsString>, io: Streams<'_>, clock: Clock) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(help) => return print_usage(&help, io),
+    };
+    let mut console = Console { io, target: cli.target, clock };
+    match console.run(cli.command).await.and_then(|()| Ok(console.io.out.flush()?)) {
+        Ok(()) | Err(Failure::PipeClosed) => 0,
+        Err(Failure::Reported) => 1,
+        Err(Failure::Failed(why)) => console.complain(&why, 1),
+        Err(Failure::Usage(why)) => console.complain(&format!("{why}\nTry `bluebird --help`."), 2),
+    }
+}
+
+/// What clap has to say: help, the version, or what is wrong with the arguments.
+fn print_usage(help: &clap::Error, io: Streams<'_>) -> u8 {
+    let stream = if help.use_stderr() { io.err } else { io.out };
+    // Whoever closed the pipe doesn't want to know.
+    let _ = write!(stream, "{}", help.render());
+    u8::try_from(help.exit_code()).unwrap_or(2)
+}
+
+impl Console<'_> {
+    async fn run(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Apply(args) => apply::run(self, &args).await,
+            Command::Get(args) => get::run(self, &args).await,
+            Command::Describe(args) => describe::run(self, &args).await,
+            Command::Delete(args) => delete::run(self, &args).await,
+            Command::Logs(args) => logs::run(self, &args).await,
+            Command::Explain(args) => explain::run(self, &args),
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "bluebird", &mut script);
+                Ok(self.io.out.write_all(&script)?)
+            }
+            Command::Version => version::run(self).await,
+            Command::Echo(args) => echo::run(self, args).await,
+        }
+    }
+
+    fn complain(&mut self, why: &str, exit_code: u8) -> u8 {
+        // There is nobody left to tell if this fails.
+        let _ = writeln!(self.io.err, "error: {why}");
+        exit_code
+    }
+}

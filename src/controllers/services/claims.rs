@@ -41,7 +41,7 @@ impl Range {
 
     /// All addresses, from one that depends on the key alone: a service that is made again gets its old address if that is still free, and
     /// the address of one that was deleted isn't the next to be handed out.
-    fn from_start_of(&self, key: &ObjectKey) -> impl Iterator<Item = Ipv4Addr> + use<> {
+    fn starting_at(&self, key: &ObjectKey) -> impl Iterator<Item = Ipv4Addr> + use<> {
         let (first, count) = (self.first, self.count);
         let start = crc32fast::hash(format!("{}/{}", key.namespace(), key.name()).as_bytes()) % count;
         (0..count).map(move |step| Ipv4Addr::from(first + ((u64::from(start) + u64::from(step)) % u64::from(count)) as u32))
@@ -126,7 +126,7 @@ impl Claims {
     fn choose(&mut self, key: &ObjectKey, service: &Service, range: &Range) -> Decision {
         // An earlier attempt may have been written although it failed.
         let address =
-            self.by_service.get(key).copied().or_else(|| range.from_start_of(key).find(|address| !self.by_address.contains_key(address)));
+            self.by_service.get(key).copied().or_else(|| range.starting_at(key).find(|address| !self.by_address.contains_key(address)));
         match address {
             Some(address) => {
                 self.claim(address, key, service, false);
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_range_leaves_out_the_network_the_lock_and_the_broadcast_address() {
         let range = range("10.0.0.0/29");
-        let mut all: Vec<_> = range.from_start_of(&key("web")).map(|address| address.octets()[3]).collect();
+        let mut all: Vec<_> = range.starting_at(&key("web")).map(|address| address.octets()[3]).collect();
         all.sort();
         assert_eq!(all, [2, 3, 4, 5, 6]);
         let last_octet = |octet| range.contains(Ipv4Addr::new(10, 0, 0, octet));

@@ -1,0 +1,191 @@
+//! What can be typed.
+
+use std::net::IpAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// Runs and routes workloads on Linux, Windows and macOS machines.
+#[derive(Debug, Parser)]
+#[command(name = "bluebird", version, after_help = EXIT_CODES, max_term_width = 120)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) target: Target,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Where to look.
+#[derive(Args, Debug)]
+pub(super) struct Target {
+    /// The apiserver: http://HOST:PORT or unix:/PATH
+    #[arg(long, global = true, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL")]
+    pub(super) server: String,
+    /// The namespace of objects that name none, `default` if not given
+    #[arg(short, long, global = true, env = "BLUEBIRD_NAMESPACE", value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make objects be as manifests say
+    Apply(Apply),
+    /// Show objects
+    Get(Get),
+    /// Show everything about objects, with their events
+    Describe(Describe),
+    /// Delete objects
+    Delete(Delete),
+    /// Print what a container of a pod wrote
+    Logs(Logs),
+    /// Tell what a kind or a field is for
+    Explain(Explain),
+    /// Print a completion script, for instance: source <(bluebird completion bash)
+    Completion {
+        /// The shell to complete in
+        shell: Shell,
+    },
+    /// Print the versions of this program and of what the server is
+    Version,
+    /// Serve HTTP and answer with who answered, for examples
+    Echo(Echo),
+}
+
+/// Which files to read.
+#[derive(Args, Debug)]
+pub(super) struct Files {
+    /// Manifests: a file, a folder of .yaml, .yml and .json files, or - for standard input; may be repeated
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(super) files: Vec<String>,
+    /// Read folders within folders, too
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) files: Files,
+    /// Check everything and tell what would be done, but change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Which objects are meant.
+#[derive(Args, Debug)]
+pub(super) struct Objects {
+    /// KIND, KIND NAME…, KIND,KIND… or KIND/NAME…
+    #[arg(value_name = "KIND [NAME]")]
+    pub(super) words: Vec<String>,
+    /// Only objects with these labels: a=b, a!=b, "a in (x,y)", "a notin (x,y)", a, !a
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(super) selector: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Get {
+    #[command(flatten)]
+    pub(super) objects: Objects,
+    /// Objects of all namespaces
+    #[arg(short = 'A', long)]
+    pub(super) all_namespaces: bool,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+    /// Go on with every change
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// Leave out the line of headings
+    #[arg(long)]
+    pub(super) no_headers: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// A line for each
+    Table,
+    /// A longer line for each
+    Wide,
+    /// Everything, as it could be applied
+    Yaml,
+    /// Everything
+    Json,
+    /// KIND/NAME
+    Name,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Describe {
+    #[command(flatten)]
+    pub(super) objects: Objects,
+    /// Objects of all namespaces
+    #[arg(short = 'A', long)]
+    pub(super) all_namespaces: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    pub(super) objects: Objects,
+    #[command(flatten)]
+    pub(super) files: Files,
+    /// Wait until they are gone
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(super) wait: bool,
+    /// How many seconds processes get to stop, instead of what the object says
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+    pub(super) grace_period: Option<i64>,
+    /// Remove the objects at once, without waiting for their processes to stop
+    #[arg(long, conflicts_with = "grace_period")]
+    pub(super) force: bool,
+    /// It is no failure if there is no such object
+    #[arg(long)]
+    pub(super) ignore_not_found: bool,
+    /// How long to wait until they are gone
+    #[arg(long, default_value = "5m", value_parser = super::age::parse_duration, value_name = "TIME")]
+    pub(super) timeout: std::time::Duration,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Logs {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+    /// The container, if the pod has several
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) container: Option<String>,
+    /// Go on with what will be written
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// The run before the present one
+    #[arg(short, long)]
+    pub(super) previous: bool,
+    /// Only so many lines from the end
+    #[arg(long, value_name = "LINES")]
+    pub(super) tail: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// For instance pod, or pod.spec.containers
+    #[arg(value_name = "KIND[.FIELD…]")]
+    pub(super) path: String,
+    /// All fields within fields, without their texts
+    #[arg(long)]
+    pub(super) recursive: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Echo {
+    /// The port to listen on; 0 for any free one
+    #[arg(long, env = "PORT", default_value_t = 0)]
+    pub(super) port: u16,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(super) host: IpAddr,
+    /// The name to answer with; the machine's if not given
+    #[arg(long)]
+    pub(super) name: Option<String>,
+}

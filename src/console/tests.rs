@@ -1,0 +1,132 @@
+//! The commands that need no apiserver.
+
+use std::ffi::OsString;
+
+use super::{Streams, run};
+use crate::api::{default_object, manifest, validate};
+use crate::time::Clock;
+
+/// What a command line printed, and its exit code.
+struct Outcome {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+async fn bluebird(line: &str, input: &str) -> Outcome {
+    let args = std::iter::once("bluebird").chain(line.split_whitespace()).map(OsString::from);
+    let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
+    let io = Streams { out: &mut out, err: &mut err, input: &mut input, is_terminal: false };
+    let code = run(args, io, Clock::system()).await;
+    Outcome { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
+}
+
+/// The line fails with this code and says this.
+#[track_caller]
+fn check(outcome: &Outcome, code: u8, hint: &str) {
+    assert_eq!(outcome.code, code, "{}{}", outcome.out, outcome.err);
+    assert!(outcome.err.contains(hint), "{hint:?} is not in {:?}", outcome.err);
+}
+
+#[tokio::test]
+async fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
+    check(&bluebird("", "").await, 2, "Usage:");
+    check(&bluebird("gett pods", "").await, 2, "similar");
+    check(&bluebird("get", "").await, 2, "name a kind: pods, services");
+    check(&bluebird("get pdos", "").await, 2, "did you mean \"pods\"?");
+    check(&bluebird("get pods -l a=b=c", "").await, 2, "the selector");
+    check(&bluebird("get pods -o xml", "").await, 2, "possible values: table, wide, yaml, json, name");
+    check(&bluebird("delete pods", "").await, 2, "say which");
+    check(&bluebird("apply", "").await, 2, "-f FILE");
+    check(&bluebird("get pods --server ftp://x:1", "").await, 2, "is no server address");
+    check(&bluebird("logs service/web", "").await, 2, "has no logs");
+}
+
+#[tokio::test]
+async fn help_and_version_are_no_failure() {
+    for line in ["--help", "get --help", "--version"] {
+        let outcome = bluebird(line, "").await;
+        assert_eq!((outcome.code, outcome.err.as_str()), (0, ""), "{line}");
+        assert!(!outcome.out.is_empty());
+    }
+    assert!(bluebird("--help", "").await.out.contains("Exit codes: 0 done, 1 failed, 2 wrong usage."));
+}
+
+#[tokio::test]
+async fn completion_scripts_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let outcome = bluebird(&format!("completion {shell}"), "").await;
+        assert!(outcome.code == 0 && outcome.out.contains("describe"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_named_with_a_way_to_start_one() {
+    // Port 1 is reserved, and nobody listens there.
+    let outcome = bluebird("get pods --server http://127.0.0.1:1", "").await;
+    check(&outcome, 1, "cannot reach http://127.0.0.1:1");
+    check(&outcome, 1, "bluebird up");
+    let version = bluebird("version --server http://127.0.0.1:1", "").await;
+    assert_eq!(version.code, 0);
+    assert!(version.out.starts_with("Client: 0.") && version.err.contains("cannot reach"), "{}{}", version.out, version.err);
+}
+
+#[tokio::test]
+async fn a_wrong_manifest_is_refused_before_anything_is_asked() {
+    let apply = |text: &'static str| bluebird("apply -f - --server http://127.0.0.1:1", text);
+    check(&apply("apiVersion: v1\nkind: Pod\nmetadata: {nam: a}\n").await, 1, "standard input:3 (document 1): metadata.nam");
+    check(&apply("").await, 1, "there are no objects in -");
+    check(&bluebird("apply -f /does/not/exist.yaml", "").await, 1, "cannot read /does/not/exist.yaml");
+    let other = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n";
+    check(&bluebird("apply -f - -n c", other).await, 1, "Pod/b/a is not in the namespace \"c\"");
+}
+
+#[tokio::test]
+async fn folders_are_read_in_order_and_deeper_only_when_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display().to_string();
+    check(&bluebird(&format!("apply -f {path}"), "").await, 1, "-R looks into the folders within");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: same}\n";
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+    std::fs::create_dir(folder.path().join("deeper")).expect("a folder");
+    write("a.yaml", pod);
+    write("notes.txt", "no manifest");
+    write("deeper/b.yml", pod);
+    check(&bluebird(&format!("apply -f {path} --server http://127.0.0.1:1"), "").await, 1, "cannot reach");
+    let twice = bluebird(&format!("apply -R -f {path}"), "").await;
+    check(&twice, 1, "b.yml:1 (document 1): metadata.name: Pod/default/same stands in");
+    check(&twice, 1, "a.yaml:1 (document 1) already");
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_no_failure() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut err = Vec::new();
+    let io = Streams { out: &mut Closed, err: &mut err, input: &mut std::io::empty(), is_terminal: false };
+    let code = run(["bluebird", "explain", "pod"].map(OsString::from), io, Clock::system()).await;
+    assert_eq!((code, err.as_slice()), (0, &b""[..]));
+}
+
+#[test]
+fn the_examples_are_right() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the examples") {
+        let path = entry.expect("an example").path();
+        let text = std::fs::read_to_string(&path).expect("an example");
+        for mut object in manifest::parse(&text, &path.display().to_string()).expect("a manifest") {
+            default_object(&mut object);
+            assert_eq!(validate(&object), [], "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 4, "the examples have objects");
+}

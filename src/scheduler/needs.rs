@@ -1,0 +1,72 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::api::v1::{Container, Pod, Protocol};
+use crate::api::{Resource, quantity};
+
+/// Runs plain processes.
+pub(super) const RUNTIME_PROCESS: &str = "runtime.process";
+/// Runs OCI images.
+pub(super) const RUNTIME_DOCKER: &str = "runtime.docker";
+/// Enforces limits of `cpu`.
+pub(super) const CPU_LIMITS: &str = "cpu-limits";
+/// Enforces limits of `memory`.
+pub(super) const MEMORY_LIMITS: &str = "memory-limits";
+
+/// A port of a node that only one pod can have.
+pub(super) type Port = (Protocol, u32);
+
+/// What a pod needs of a node, read from its spec once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    pub(super) node_selector: Vec<(String, String)>,
+    pub(super) capabilities: BTreeSet<&'static str>,
+    pub(super) ports: BTreeSet<Port>,
+    pub(super) cpu_millis: u64,
+    pub(super) memory_bytes: u64,
+    /// Pods of one group are spread; `None` for a pod with neither an owner nor labels.
+    pub(super) group: Option<Arc<str>>,
+}
+
+impl Needs {
+    pub(super) fn of(pod: &Pod) -> Self {
+        let mut needs = Needs { group: group(pod), ..Needs::default() };
+        let Some(spec) = &pod.spec else { return needs };
+        needs.node_selector = spec.node_selector.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        needs.node_selector.sort();
+        spec.containers.iter().for_each(|container| needs.add(container));
+        needs
+    }
+
+    fn add(&mut self, container: &Container) {
+        self.capabilities.insert(if container.image.is_empty() { RUNTIME_PROCESS } else { RUNTIME_DOCKER });
+        let fixed = container.ports.iter().filter(|port| port.container_port != 0);
+        self.ports.extend(fixed.map(|port| match port.protocol() {
+            Protocol::Unspecified => (Protocol::Tcp, port.container_port),
+            protocol => (protocol, port.container_port),
+        }));
+        let Some(resources) = &container.resources else { return };
+        let limited = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS)].into_iter().filter(|(name, _)| resources.limits.contains_key(*name));
+        self.capabilities.extend(limited.map(|(_, capability)| capability));
+        // As in Kubernetes, a limit without a request is the request. What is no quantity was refused at creation.
+        let requested = |name| resources.requests.get(name).or_else(|| resources.limits.get(name));
+        let cpu = requested("cpu").and_then(|text| quantity::cpu_millis(text).ok()).unwrap_or(0);
+        let memory = requested("memory").and_then(|text| quantity::bytes(text).ok()).unwrap_or(0);
+        self.cpu_millis = self.cpu_millis.saturating_add(cpu);
+        self.memory_bytes = self.memory_bytes.saturating_add(memory);
+    }
+}
+
+/// Whose replicas a pod is one of: its controller's, else those with the same labels.
+fn group(pod: &Pod) -> Option<Arc<str>> {
+    let metadata = pod.meta();
+    if let Some(owner) = metadata.owner_references.iter().find(|owner| owner.controller) {
+        return Some(owner.uid.as_str().into());
+    }
+    if metadata.labels.is_empty() {
+        return None;
+    }
+    let mut labels: Vec<_> = metadata.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort();
+    Some(format!("{}/{}", metadata.namespace, labels.join(",")).into())
+}
