@@ -43,10 +43,10 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const BATCH_TRANSACTIONS: usize = 1024;
 
 /// Transactions that were done in memory, and wait for the disk.
-struct Batch {
-    state: Snapshot,
+pub(super) struct Batch {
+    pub(super) state: Snapshot,
     bytes: usize,
-    commits: Vec<Arc<Commit>>,
+    pub(super) commits: Vec<Arc<Commit>>,
     answers: Vec<(Answer, Committed)>,
 }
 
@@ -90,7 +90,7 @@ impl Committer {
 
     /// Commits a first request and all that wait behind it. Returns whom to tell when it is time to close.
     fn take_batch(&mut self, first: Request) -> Option<oneshot::Sender<()>> {
-        let mut batch = Batch { state: self.state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() };
+        let mut batch = Batch::new(&self.state);
         let mut closing = None;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -150,6 +150,11 @@ impl Drop for ClosesFeed {
 }
 
 impl Batch {
+    /// Begins with a state.
+    pub(super) fn new(state: &Snapshot) -> Self {
+        Self { state: state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() }
+    }
+
     /// Does one transaction in memory. A failed one leaves no trace and is answered; the others wait for the disk.
     fn run(&mut self, transaction: Transaction, answer: Answer, clock: &Clock) {
         match self.apply(transaction, clock) {
@@ -160,7 +165,8 @@ impl Batch {
         }
     }
 
-    fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
+    /// Does one transaction in memory, whole or not at all.
+    pub(super) fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
         check_conditions(&self.state, &transaction)?;
         let revision = self.state.revision().next();
         let mut bytes = 0;

@@ -13,6 +13,13 @@ mod snapshot;
 mod transaction;
 mod view;
 
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;

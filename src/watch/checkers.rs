@@ -4,6 +4,9 @@
 mod model;
 mod rules;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 

@@ -64,11 +64,28 @@ impl Hub {
     pub fn watch(&self, matchers: Vec<Matcher>, start: Start) -> Result<Cursor> {
         Cursor::new(&self.0.topics, filter::Filter::new(matchers), start)
     }
+}
 
+/// What tests may look at.
+#[cfg(test)]
+impl Hub {
     /// How many topics somebody listens to.
-    #[cfg(test)]
     pub(super) fn topics(&self) -> usize {
         self.0.topics.senders.lock().expect(UNPOISONED).as_ref().map_or(0, HashMap::len)
+    }
+
+    /// Returns when all commits up to a revision are in the channels. Keeps the runtime busy, so that paused time stands still.
+    pub(super) async fn settle(&self, revision: Revision) {
+        while self.0.topics.published() < revision {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Returns when the hub has noticed that the store is closed.
+    pub(super) async fn ended(&self) {
+        while self.0.topics.senders.lock().expect(UNPOISONED).is_some() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -13,6 +13,9 @@ mod hub;
 mod pages;
 mod topic;
 
+#[cfg(test)]
+mod tests;
+
 pub use cursor::{Batch, Cursor};
 pub use hub::Hub;
 

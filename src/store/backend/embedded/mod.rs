@@ -17,6 +17,9 @@ mod record;
 mod rows;
 mod tail;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,11 +101,10 @@ impl Embedded {
         }
     }
 
-    fn make_new(&self) -> io::Result<Vec<Revision>> {
+    fn make_new(&self) -> io::Result<()> {
         let first = Revision::ZERO.next();
         Log::create_segment(&*self.disk, &self.folder, &uuid::Uuid::new_v4().to_string(), first)?;
-        self.disk.sync_folder(&self.folder)?;
-        Ok(vec![first])
+        self.disk.sync_folder(&self.folder)
     }
 
     /// Makes the folder ready to be written to, now that all of it has been read and is right.
@@ -127,7 +129,8 @@ impl Backend for Embedded {
         let failed = |source| OpenError::Io { path: self.folder.clone(), doing: "write to", source };
         let mut found = Found::list(&self.folder)?;
         if found.is_new(&self.folder) {
-            found.segments = self.make_new().map_err(failed)?;
+            self.make_new().map_err(failed)?;
+            found = Found::list(&self.folder)?;
         }
         let contents = found.read(&self.folder, history)?;
         self.opened = Some(self.begin(found, &contents).map_err(failed)?);

@@ -1,0 +1,108 @@
+mod crash;
+mod damage;
+mod faulty;
+mod trouble;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{Disk, RealDisk};
+use super::{Backend, Embedded, Limits, OpenError};
+use crate::api::Revision;
+use crate::store::fixtures::{Script, delete, large_pod, pod, put, transaction};
+use crate::store::{Commit, History, HistoryLimits, Snapshot, Transaction};
+use faulty::FaultyDisk;
+
+/// Everything happens within a few commits.
+const TINY: Limits = Limits { segment_bytes: 700, checkpoint_bytes: 1500, close_bytes: 0 };
+
+fn open_tiny(folder: &Path) -> Result<Embedded, OpenError> {
+    Embedded::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), TINY)
+}
+
+/// Opens a folder and reads it: the state, and the commits that are kept.
+fn load(backend: &mut Embedded) -> Result<(Snapshot, Vec<Arc<Commit>>), OpenError> {
+    let mut history = History::new(HistoryLimits::default(), Revision::ZERO);
+    let state = backend.load(&mut history)?.state;
+    Ok((state, history.after(history.oldest(), usize::MAX).expect("the oldest can be resumed from")))
+}
+
+/// The transactions of a small but eventful life: creates, changes, deletes, several at once, small and large.
+fn life() -> Vec<Vec<Transaction>> {
+    let mut life = vec![vec![transaction([put(pod("first", "", &[("app", "web")]))])]];
+    for number in 0..9 {
+        let name = format!("p{number}");
+        let label = number.to_string();
+        life.push(vec![transaction([put(pod(&name, "", &[("n", &label)])), put(pod("shared", &format!("n{number}"), &[]))])]);
+        life.push(vec![transaction([put(pod(&name, "n1", &[]))]), transaction([put(large_pod(&name, 100 * number))])]);
+        if number % 3 == 2 {
+            life.push(vec![transaction([delete(&name), put(pod("first", &label, &[("app", "db")]))])]);
+        }
+    }
+    life
+}
+
+/// Lives through it all on one thread: a checkpoint is finished before the next batch. Returns the states after each batch.
+fn live(backend: &mut Embedded, script: &mut Script) -> Vec<Snapshot> {
+    let mut states = Vec::new();
+    for batch in life() {
+        let (state, commits) = script.batch(batch);
+        backend.append(&commits).expect("a disk that works");
+        script.state = state;
+        backend.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
+        backend.settle();
+        states.push(script.state.clone());
+    }
+    states
+}
+
+impl Embedded {
+    /// On a disk that is never synced, as a test that ends before the power does needs no more, and is faster.
+    pub(crate) fn open_unsynced(folder: &Path) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), super::LIMITS)
+    }
+
+    /// Waits for the checkpoint in the making.
+    fn settle(&mut self) {
+        let opened = self.opened.as_mut().expect("loaded first");
+        opened.finish_checkpoint(&*self.disk, &self.folder);
+    }
+}
+
+/// Every file but the lock, by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()));
+    named.filter(|(name, _)| name != "LOCK").collect()
+}
+
+fn put_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn the_embedded_backend_does_what_every_backend_has_to() {
+    let disks: [(Limits, fn() -> Arc<dyn Disk>); 2] = [(TINY, || Arc::new(FaultyDisk::default())), (super::LIMITS, || Arc::new(RealDisk))];
+    for (limits, disk) in disks {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Box::new(Embedded::open_on(disk(), folder.path().to_owned(), limits).unwrap()) as Box<dyn Backend>;
+        crate::store::conformance::check(&open);
+    }
+}
+
+#[test]
+fn segments_that_neither_checkpoint_nor_history_need_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = open_tiny(folder.path()).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    live(&mut backend, &mut script);
+    let opened = backend.opened.as_ref().unwrap();
+    let names: Vec<_> = files(folder.path()).into_keys().collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("checkpoint-")).count(), 1, "{names:?}");
+    let first: u64 = names.iter().find_map(|name| name.strip_prefix("log-")).unwrap().parse().unwrap();
+    assert!(first > 1, "the first segment is gone: {names:?}");
+    assert!(first <= opened.checkpoint.0 + 1 && first + 12 <= script.state.revision().0 + 1, "no more is gone than may: {names:?}");
+}

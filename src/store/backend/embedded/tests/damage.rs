@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::super::OpenError;
+use super::{files, live, load, open_tiny, put_files};
+use crate::api::Revision;
+use crate::store::fixtures::{Script, contents};
+use crate::store::{Backend as _, Stored};
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A small store with a checkpoint and several segments, closed; or left as `kill -9` would leave it.
+fn small_store(closed: bool) -> (Files, (Revision, Vec<Stored>)) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = open_tiny(folder.path()).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    live(&mut backend, &mut script);
+    if closed {
+        backend.close(&script.state);
+    }
+    drop(backend);
+    let files = files(folder.path());
+    assert!(files.keys().filter(|name| name.starts_with("log-")).count() >= 3, "{:?}", files.keys());
+    assert!(files.keys().any(|name| name.starts_with("checkpoint-")));
+    (files, contents(&script.state))
+}
+
+/// Opens damaged files. Either they are refused, with the file that is named, and nothing is changed; or (`None`) all is there.
+fn refused(damaged: &Files, state: &(Revision, Vec<Stored>)) -> Option<String> {
+    let folder = tempfile::tempdir().unwrap();
+    put_files(folder.path(), damaged);
+    let mut backend = open_tiny(folder.path()).unwrap();
+    match load(&mut backend) {
+        Ok((found, _)) => {
+            assert_eq!(contents(&found), *state);
+            None
+        }
+        Err(error) => {
+            assert_eq!(files(folder.path()), *damaged, "nothing was changed");
+            let named = |file: &Path| file.file_name().unwrap().to_str().unwrap().to_owned();
+            let text = error.to_string();
+            match error {
+                OpenError::Damaged { file, .. } => {
+                    assert!(text.contains("Nothing was changed") && text.contains("put back a copy"), "{text}");
+                    Some(named(&file))
+                }
+                OpenError::NewerFormat { file, .. } => Some(named(&file)),
+                error => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused_with_the_file_named_or_harmless_in_the_tail() {
+    for closed in [true, false] {
+        let (files, state) = small_store(closed);
+        for (name, bytes) in &files {
+            for position in (0..bytes.len()).step_by(97).chain((0..bytes.len().min(64)).step_by(5)).chain([bytes.len() - 1]) {
+                let mut damaged = files.clone();
+                damaged.get_mut(name).unwrap()[position] ^= 1 << (position % 8);
+                let expected = (name != "tail").then(|| name.clone());
+                assert_eq!(refused(&damaged, &state), expected, "{name} at {position}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_refused_by_name_or_harmless_in_the_tail() {
+    for closed in [true, false] {
+        let (files, state) = small_store(closed);
+        for (name, bytes) in &files {
+            for len in (0..bytes.len()).step_by(53).chain(bytes.len().saturating_sub(9)..bytes.len()) {
+                let mut damaged = files.clone();
+                damaged.get_mut(name).unwrap().truncate(len);
+                let blamed = refused(&damaged, &state);
+                match name.as_str() {
+                    "tail" => assert_eq!(blamed, None, "{name} cut to {len}"),
+                    // When the end of a segment that isn't the last one falls between two records, it shows at the next segment.
+                    name => assert!(blamed.as_deref() >= Some(name), "{name} cut to {len}: {blamed:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_refused_unless_it_is_the_tail() {
+    let (files, state) = small_store(true);
+    for name in files.keys() {
+        let mut damaged = files.clone();
+        damaged.remove(name);
+        let oldest = files.keys().find(|name| name.starts_with("log-")).unwrap();
+        match name.as_str() {
+            "tail" => assert_eq!(refused(&damaged, &state), None),
+            // What only the history needs makes the history shorter.
+            name if name == oldest => assert_eq!(refused(&damaged, &state), None),
+            name => assert!(refused(&damaged, &state).is_some(), "{name}"),
+        }
+    }
+    let only_the_checkpoint = files.iter().filter(|(name, _)| name.starts_with("checkpoint-"));
+    let only_the_checkpoint: Files = only_the_checkpoint.map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+    assert!(refused(&only_the_checkpoint, &state).is_some());
+    let only_the_tail: Files = [("tail".to_owned(), files["tail"].clone())].into();
+    assert!(refused(&only_the_tail, &state).is_some());
+}
+
+#[test]
+fn the_files_of_two_clusters_are_no_store() {
+    let (files, state) = small_store(true);
+    let (others, _) = small_store(true);
+    let last = files.keys().rfind(|name| name.starts_with("log-")).unwrap();
+    let mut mixed = files.clone();
+    mixed.insert(last.clone(), others[last].clone());
+    assert_eq!(refused(&mixed, &state).as_ref(), Some(last));
+}
+
+#[test]
+fn a_format_of_the_future_is_refused_as_such() {
+    let (mut files, _) = small_store(true);
+    let (name, bytes) = files.iter_mut().next().unwrap();
+    bytes[8] = 2;
+    let name = name.clone();
+    let folder = tempfile::tempdir().unwrap();
+    put_files(folder.path(), &files);
+    let error = load(&mut open_tiny(folder.path()).unwrap()).unwrap_err();
+    assert!(matches!(&error, OpenError::NewerFormat { file, found: 2, known: 1 } if file.ends_with(&name)), "{error}");
+}
+
+#[test]
+fn a_last_write_that_was_cut_short_and_never_acknowledged_is_dropped() {
+    let (files, state) = small_store(false);
+    let last = files.keys().rfind(|name| name.starts_with("log-")).unwrap();
+    for torn in [&[7][..], &[0; 8], &[0; 300], &[20, 0, 0, 0, 1, 2, 3, 4, 5], &[1, 0, 0, 0, 1, 2, 3, 4, 5]] {
+        let mut damaged = files.clone();
+        damaged.get_mut(last).unwrap().extend_from_slice(torn);
+        assert_eq!(refused(&damaged, &state), None, "{torn:?}");
+    }
+    // A write that isn't the last one was synced before the next began: this is no crash.
+    let mut damaged = files.clone();
+    damaged.get_mut(last).unwrap().extend_from_slice(&[1, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(refused(&damaged, &state).as_ref(), Some(last));
+}

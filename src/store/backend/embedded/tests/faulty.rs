@@ -1,0 +1,219 @@
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::super::disk::{Disk, DiskFile, RealDisk};
+
+/// What goes wrong at one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The process dies before it.
+    Crash,
+    /// The process dies in the middle of it: a write is half done, everything else is done.
+    Tear,
+    /// The power fails in the middle of it: what was not synced is half there, names that were not synced are as before.
+    PowerFailure,
+    /// It fails, a write half done, and everything works again.
+    Error(ErrorKind),
+}
+
+/// A disk on which one operation goes wrong. After a crash nothing changes any more.
+#[derive(Default)]
+pub(super) struct FaultyDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    operations: usize,
+    trouble: Option<(usize, Trouble)>,
+    crashed: bool,
+    /// Files with this in their names can't be made.
+    no_space_for: Option<&'static str>,
+    /// For each file: how much of it is synced. The tail is overwritten, not appended to: its first contents stand for an old version.
+    synced: HashMap<PathBuf, u64>,
+    old_tail: Option<Vec<u8>>,
+    /// What has to be undone if the power fails before the folder is synced, in order: renames, and removals as the contents.
+    unsynced_names: Vec<Name>,
+}
+
+enum Name {
+    Renamed(PathBuf, PathBuf),
+    Removed(PathBuf, Vec<u8>),
+}
+
+enum Course {
+    Normal,
+    /// Do half of it, then fail like this.
+    Half(io::Error),
+    Fail(io::Error),
+}
+
+impl FaultyDisk {
+    pub(super) fn new(at: usize, trouble: Trouble) -> Self {
+        Self { state: Mutex::new(State { trouble: Some((at, trouble)), ..State::default() }) }
+    }
+
+    /// Whether the trouble has come.
+    pub(super) fn has_struck(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.trouble.is_some_and(|(at, _)| state.operations > at)
+    }
+
+    pub(super) fn trouble_next(&self, trouble: Trouble) {
+        let mut state = self.state.lock().unwrap();
+        state.trouble = Some((state.operations, trouble));
+    }
+
+    pub(super) fn trouble_after_next(&self, trouble: Trouble) {
+        let mut state = self.state.lock().unwrap();
+        state.trouble = Some((state.operations + 1, trouble));
+    }
+
+    pub(super) fn no_space_for(&self, name: Option<&'static str>) {
+        self.state.lock().unwrap().no_space_for = name;
+    }
+
+    /// What the power failure leaves. Call it when the store is gone.
+    pub(super) fn lose_what_was_not_synced(&self) {
+        let mut state = self.state.lock().unwrap();
+        if !state.crashed || !matches!(state.trouble, Some((_, Trouble::PowerFailure))) {
+            return;
+        }
+        for (path, synced) in &state.synced {
+            let Ok(bytes) = std::fs::read(path) else { continue };
+            let kept = match &state.old_tail {
+                Some(old) if path.ends_with("tail") => old.clone(),
+                _ => bytes[..(*synced as usize + (bytes.len() - *synced as usize) / 2)].to_vec(),
+            };
+            std::fs::write(path, kept).unwrap();
+        }
+        while let Some(name) = state.unsynced_names.pop() {
+            match name {
+                Name::Renamed(from, to) => std::fs::rename(to, from).unwrap(),
+                Name::Removed(path, bytes) => std::fs::write(path, bytes).unwrap(),
+            }
+        }
+    }
+
+    fn course(&self) -> Course {
+        let mut state = self.state.lock().unwrap();
+        let this = state.operations;
+        state.operations += 1;
+        let dead = || io::Error::other("the process is dead");
+        if state.crashed {
+            return Course::Fail(dead());
+        }
+        match state.trouble {
+            Some((at, trouble)) if at == this => {
+                state.crashed = !matches!(trouble, Trouble::Error(_));
+                match trouble {
+                    Trouble::Crash => Course::Fail(dead()),
+                    Trouble::Tear | Trouble::PowerFailure => Course::Half(dead()),
+                    Trouble::Error(kind) => Course::Half(kind.into()),
+                }
+            }
+            _ => Course::Normal,
+        }
+    }
+
+    /// For what has no halves: a process that dies in the middle of it has done it, an error has not.
+    fn whole<T>(&self, operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.course() {
+            Course::Normal => operation(),
+            Course::Half(error) if self.state.lock().unwrap().crashed => operation().and(Err(error)),
+            Course::Half(error) | Course::Fail(error) => Err(error),
+        }
+    }
+
+    fn halved(&self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self.course() {
+            Course::Normal => write(bytes),
+            Course::Half(error) => write(&bytes[..bytes.len() / 2]).and(Err(error)),
+            Course::Fail(error) => Err(error),
+        }
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<DiskFile> {
+        self.whole(|| {
+            let no_space_for = self.state.lock().unwrap().no_space_for;
+            if no_space_for.is_some_and(|name| path.to_str().is_some_and(|path| path.contains(name))) {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            let file = RealDisk.create(path)?;
+            self.state.lock().unwrap().synced.insert(path.to_owned(), 0);
+            Ok(file)
+        })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<DiskFile> {
+        self.whole(|| RealDisk.open(path))
+    }
+
+    fn write(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
+        self.halved(bytes, |bytes| RealDisk.write(file, bytes))
+    }
+
+    fn overwrite(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
+        self.halved(bytes, |bytes| {
+            RealDisk.overwrite(file, bytes)?;
+            self.state.lock().unwrap().old_tail.get_or_insert_with(|| bytes.to_vec());
+            Ok(())
+        })
+    }
+
+    fn sync(&self, file: &DiskFile) -> io::Result<()> {
+        // Nothing is really synced, for speed. A power failure in the middle of a sync has not synced everything.
+        match self.course() {
+            Course::Normal => {
+                let len = file.file.metadata()?.len();
+                self.state.lock().unwrap().synced.insert(file.path.clone(), len);
+                Ok(())
+            }
+            Course::Half(error) | Course::Fail(error) => Err(error),
+        }
+    }
+
+    fn truncate(&self, file: &mut DiskFile, len: u64) -> io::Result<()> {
+        self.whole(|| {
+            let mut state = self.state.lock().unwrap();
+            if let Some(synced) = state.synced.get_mut(&file.path) {
+                *synced = len.min(*synced);
+            }
+            RealDisk.truncate(file, len)
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.whole(|| {
+            let mut state = self.state.lock().unwrap();
+            let synced = state.synced.remove(from).unwrap_or_default();
+            state.synced.insert(to.to_owned(), synced);
+            state.unsynced_names.push(Name::Renamed(from.to_owned(), to.to_owned()));
+            RealDisk.rename(from, to)
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.whole(|| {
+            let bytes = std::fs::read(path)?;
+            let mut state = self.state.lock().unwrap();
+            state.synced.remove(path);
+            state.unsynced_names.push(Name::Removed(path.to_owned(), bytes));
+            RealDisk.remove(path)
+        })
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        match self.course() {
+            Course::Normal => {
+                self.state.lock().unwrap().unsynced_names.clear();
+                Ok(())
+            }
+            Course::Half(error) | Course::Fail(error) => Err(error),
+        }
+    }
+}

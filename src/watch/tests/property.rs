@@ -1,0 +1,185 @@
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+
+use super::super::checkers::{Recorded, Reference, Seen, Stream, Watched};
+use super::*;
+use crate::api::ObjectKey;
+use crate::store::fixtures::{delete, pod, pod_key, put, service};
+use crate::store::{Commit, Condition};
+
+/// A step of a random run.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Put or delete some of a few objects.
+    Commit(Vec<Change>),
+    /// A burst that pushes a watch that isn't read out of its channels.
+    Burst(usize),
+    /// One watch takes a few batches, if they are ready.
+    Read { watch: usize, batches: usize },
+    /// One watch is cut and resumes.
+    Resume { watch: usize },
+    /// The hub is replaced, as if the apiserver had been restarted.
+    Restart,
+}
+
+#[derive(Clone, Debug)]
+struct Change {
+    object: usize,
+    node: usize,
+    label: usize,
+    deletes: bool,
+}
+
+const NODES: [&str; 3] = ["", "n1", "n2"];
+const LABELS: [&[(&str, &str)]; 3] = [&[], &[("app", "web")], &[("app", "db")]];
+const OBJECTS: usize = 6;
+
+fn selectors() -> Vec<Vec<Selector>> {
+    let one = Selector { name: "o0".into(), namespace: "default".into(), ..kind("Pod") };
+    vec![
+        vec![],
+        vec![kind("Pod")],
+        vec![on_node("n1")],
+        vec![labelled("app", "web")],
+        vec![on_node("n2"), kind("Service"), one],
+        vec![Selector { node_name: "n1".into(), ..labelled("app", "db") }],
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    (0..OBJECTS, 0..3usize, 0..3usize, prop::bool::weighted(0.2)).prop_map(|(object, node, label, deletes)| Change {
+        object,
+        node,
+        label,
+        deletes,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let watches = selectors().len();
+    prop_oneof![
+        8 => prop::collection::vec(change(), 1..5).prop_map(Step::Commit),
+        1 => (20..150usize).prop_map(Step::Burst),
+        6 => (0..watches, 1..4usize).prop_map(|(watch, batches)| Step::Read { watch, batches }),
+        3 => (0..watches).prop_map(|watch| Step::Resume { watch }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// A watch, and what it has sent.
+struct Watcher {
+    selectors: Vec<Selector>,
+    /// `None` until the next read, after a cut.
+    cursor: Option<Cursor>,
+    watched: Watched,
+}
+
+impl Watcher {
+    fn new(selectors: Vec<Selector>) -> Self {
+        let watched = Watched { name: format!("{selectors:?}"), selectors: selectors.clone(), streams: Vec::new() };
+        Self { selectors, cursor: None, watched }
+    }
+
+    /// The cursor, resumed if need be: from the last revision, or with the initial state when that is compacted or was never complete.
+    fn cursor(&mut self, hub: &Hub) -> &mut Cursor {
+        let Self { selectors, cursor, watched } = self;
+        cursor.get_or_insert_with(|| {
+            let matchers = || selectors.iter().map(|selector| Matcher::new(selector, "").unwrap()).collect::<Vec<_>>();
+            let resume = watched.streams.last().map(Stream::last_revision).filter(|revision| *revision > Revision::ZERO);
+            let resumed = resume.map(Start::After).and_then(|start| hub.watch(matchers(), start).ok().map(|cursor| (start, cursor)));
+            let (start, cursor) = resumed.unwrap_or_else(|| (Start::Initial, hub.watch(matchers(), Start::Initial).unwrap()));
+            watched.streams.push(Stream { start, messages: Vec::new() });
+            cursor
+        })
+    }
+
+    /// Takes note of a batch; after an error the watch is cut.
+    fn record(&mut self, result: Result<Batch, Error>) {
+        match result {
+            Ok(batch) => {
+                let seen = Seen { at: Duration::ZERO, message: message(&batch) };
+                self.watched.streams.last_mut().unwrap().messages.push(seen);
+            }
+            Err(Error::Compacted { .. } | Error::Unavailable(_)) => self.cursor = None,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn read_ready(&mut self, hub: &Hub, batches: usize) {
+        for _ in 0..batches {
+            match self.cursor(hub).next().now_or_never() {
+                Some(result) => self.record(result),
+                None => return,
+            }
+        }
+    }
+
+    async fn read_up_to(&mut self, hub: &Hub, revision: Revision) {
+        loop {
+            let next = self.cursor(hub).next();
+            let result = tokio::time::timeout(PATIENCE, next).await.expect("a watch is never silent for so long");
+            self.record(result);
+            if self.cursor.is_some() && self.watched.streams.last().unwrap().last_revision() >= revision {
+                return;
+            }
+        }
+    }
+}
+
+async fn commit(watching: &Watching, changes: &[Change], commits: &mut Vec<Commit>) {
+    let mut writes = Vec::new();
+    let mut named = std::collections::BTreeSet::new();
+    for change in changes.iter().filter(|change| named.insert(change.object)) {
+        let name = format!("o{}", change.object);
+        let key: ObjectKey = pod_key(&name);
+        match change.deletes {
+            true if watching.store.snapshot().get(&key).is_some() => writes.push(delete(&name)),
+            true => writes.push(Write::Put { object: service(&name), condition: Condition::Any }),
+            false => writes.push(put(pod(&name, NODES[change.node], LABELS[change.label]))),
+        }
+    }
+    let revision = watching.commit(writes).await;
+    commits.extend(watching.store.feed().after(Revision(revision.0 - 1), 1).unwrap().into_iter().map(|commit| (*commit).clone()));
+}
+
+async fn run(steps: Vec<Step>, history: usize) {
+    let mut watching = Watching::with_history(HistoryLimits { revisions: history, bytes: usize::MAX });
+    let mut watchers: Vec<_> = selectors().into_iter().map(Watcher::new).collect();
+    let mut commits = Vec::new();
+    for step in steps {
+        match step {
+            Step::Commit(changes) => commit(&watching, &changes, &mut commits).await,
+            Step::Burst(size) => {
+                for number in 0..size {
+                    let change = Change { object: number % OBJECTS, node: number % 3, label: number % 2, deletes: number % 7 == 0 };
+                    commit(&watching, &[change], &mut commits).await;
+                }
+            }
+            Step::Read { watch, batches } => watchers[watch].read_ready(&watching.hub, batches),
+            Step::Resume { watch } => watchers[watch].cursor = None,
+            Step::Restart => watching.hub = Hub::new(&watching.store),
+        }
+    }
+    // One more that everybody sees, so that everybody gets to the end.
+    let all_match = |object, node, label| Change { object, node, label, deletes: false };
+    commit(&watching, &[all_match(0, 1, 1), all_match(1, 1, 2), all_match(2, 2, 0)], &mut commits).await;
+    commit(&watching, &[all_match(0, 1, 1), all_match(1, 1, 2), all_match(2, 2, 0)], &mut commits).await;
+    let end = watching.store.snapshot().revision();
+    for watcher in &mut watchers {
+        watcher.read_up_to(&watching.hub, end).await;
+    }
+    let watches = watchers.into_iter().map(|watcher| watcher.watched).collect();
+    Recorded { reference: Reference::from_commits(&commits), watches }.assert_kept(Duration::ZERO);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_watch_keeps_the_seven_guarantees(
+        steps in prop::collection::vec(step(), 1..60),
+        history in prop_oneof![Just(5usize), Just(60), Just(100_000)],
+    ) {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(run(steps, history));
+    }
+}

@@ -1,0 +1,99 @@
+use tokio::time::Instant;
+
+use super::*;
+use crate::store::fixtures::{pod, put};
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_watch_says_where_it_stands_at_least_every_ten_seconds() {
+    let watching = Watching::new();
+    let revision = watching.commit([put(pod("a", "", &[]))]).await;
+    let mut cursor = watching.from_now(&[]);
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let bookmark = next(&mut cursor).await.unwrap();
+        assert_eq!((bookmark.events.len(), bookmark.revision), (0, revision.0));
+        assert!(asked.elapsed() < Duration::from_secs(10) && asked.elapsed() > Duration::from_secs(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_covers_changes_that_did_not_concern_the_watch() {
+    let watching = Watching::new();
+    let mut cursor = watching.from_now(&[on_node("n1")]);
+    let revision = watching.commit([put(pod("a", "n2", &[]))]).await;
+    watching.hub.settle(revision).await;
+    let bookmark = next(&mut cursor).await.unwrap();
+    assert_eq!((bookmark.events.len(), bookmark.revision), (0, revision.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_woken_all_the_time_for_nothing_still_says_where_it_stands() {
+    let watching = Watching::new();
+    let mut cursor = watching.from_now(&[labelled("app", "web")]);
+    let begun = Instant::now();
+    let busy = async {
+        loop {
+            let mut commit = std::pin::pin!(watching.commit([put(pod("a", "", &[("app", "db")]))]));
+            // Paused time would jump if the runtime were idle meanwhile.
+            while futures_util::poll!(commit.as_mut()).is_pending() {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(Duration::from_millis(300)).await;
+        }
+    };
+    let bookmark = tokio::select! {
+        bookmark = next(&mut cursor) => bookmark.unwrap(),
+        () = busy => unreachable!("it has no end"),
+    };
+    assert!(bookmark.events.is_empty() && bookmark.revision > 5, "{bookmark:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_watch_from_now_begins_by_saying_when_that_is() {
+    let watching = Watching::new();
+    let revision = watching.commit([put(pod("a", "", &[]))]).await;
+    let mut cursor = watching.watch(&[], Start::Now).unwrap();
+    let first = next(&mut cursor).await.unwrap();
+    assert_eq!((first.events.len(), first.revision, first.synced), (0, revision.0, false));
+    let second = watching.commit([put(pod("a", "", &[]))]).await;
+    assert_eq!(next(&mut cursor).await.unwrap().revision, second.0);
+}
+
+#[tokio::test]
+async fn when_the_store_closes_watches_send_what_is_left_and_end_as_unavailable() {
+    for abruptly in [false, true] {
+        let watching = Watching::new();
+        let mut cursors = [watching.from_now(&[]), watching.from_now(&[on_node("n")]), watching.watch(&[], Start::Initial).unwrap()];
+        let last = watching.commit([put(pod("a", "n", &[]))]).await;
+        if abruptly {
+            watching.store.kill()
+        } else {
+            watching.store.close().await
+        }
+        for cursor in &mut cursors {
+            let mut seen = 0;
+            let error = loop {
+                match next(cursor).await {
+                    Ok(message) => seen = seen.max(message.revision),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(seen, last.0);
+            assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+            assert!(matches!(next(cursor).await, Err(Error::Unavailable(_))), "and stays so");
+        }
+        watching.hub.ended().await;
+        assert!(matches!(watching.watch(&[], Start::Now), Err(Error::Unavailable(_))));
+    }
+}
+
+#[tokio::test]
+async fn watches_end_when_the_hub_is_gone() {
+    let Watching { hub, store, _folder } = Watching::new();
+    let mut cursor = hub.watch(Vec::new(), Start::Initial).unwrap();
+    next(&mut cursor).await.unwrap();
+    drop(hub);
+    assert!(matches!(next(&mut cursor).await, Err(Error::Unavailable(_))));
+    store.commit(transaction([put(pod("a", "", &[]))])).await.unwrap();
+}
