@@ -16,6 +16,8 @@ mod readiness;
 mod serve;
 mod sessions;
 mod start;
+#[cfg(test)]
+mod tests;
 mod tunnels;
 mod watch;
 mod workload;

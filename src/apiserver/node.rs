@@ -228,7 +228,12 @@ impl NodeService for Arc<Nodes> {
                 message = inbound.message() => message?,
             };
             piece = match message.map(|request| request.message) {
-                None => Piece::End,
+                None => {
+                    // A node that resets the stream looks like one that ends it. HTTP/2 drops this call when it finds the reset, which it
+                    // looks for whenever the call waits: then this never goes on, and the tunnel has broken instead of ended.
+                    tokio::task::yield_now().await;
+                    Piece::End
+                }
                 Some(Some(tunnel_request::Message::Data(data))) if data.len() <= MAX_PIECE => Piece::Data(data.into()),
                 Some(Some(tunnel_request::Message::Refusal(refusal))) => Piece::Refused(refusal),
                 Some(_) => return Err(Error::invalid("message", format!("must be at most {MAX_PIECE} bytes of data, or a refusal")).into()),

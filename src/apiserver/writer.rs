@@ -159,8 +159,7 @@ pub(super) fn check_namespace(snapshot: &Snapshot, key: &ObjectKey) -> Result<Op
 /// # Errors
 /// [`Error::Invalid`] when it has no kind or no name.
 pub(super) fn key_of(object: &Object) -> Result<ObjectKey> {
-    let missing = || Error::invalid("object", "must be set, with one of its kinds");
-    let key = object.key().ok_or_else(missing)?;
+    let Some(key) = object.key() else { return Err(Error::Invalid(crate::api::validate(object))) };
     match key.name() {
         "" => Err(Error::invalid(format!("{}.metadata.name", super::parts::arm_name(key.kind())), "must not be empty")),
         _ => Ok(key),

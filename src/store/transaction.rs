@@ -73,8 +73,8 @@ impl Transaction {
     /// Checks what can be checked without the state. An object is measured with the largest `resource_version` there is, so that it
     /// fits always or never.
     pub(super) fn measure(&mut self) -> Result<(), Error> {
-        if self.writes.len() > MAX_TRANSACTION_OBJECTS {
-            let found = self.writes.len();
+        let found = self.writes.iter().filter(|write| !matches!(write, Write::Require { .. })).count();
+        if found > MAX_TRANSACTION_OBJECTS {
             return Err(Error::invalid("", format!("{found} objects in one transaction; at most {MAX_TRANSACTION_OBJECTS} are taken")));
         }
         let mut keys = Vec::with_capacity(self.writes.len());
