@@ -1,0 +1,92 @@
+//! macOS. It has no child subreaper and no death signal: a descendant that leaves both its parent and its session gets away from the
+//! shim, and is found by its environment when the pod's processes are swept.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::libc;
+
+use super::Process;
+pub(crate) use super::unix::*;
+
+/// Containers can be plain processes.
+pub(crate) const RUNS_PROCESSES: bool = true;
+/// As the label `kubernetes.io/os` names it.
+pub(crate) const NAME: &str = "macos";
+
+/// There is nothing like it here.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes a command start in a session of its own.
+pub(crate) fn isolate(command: &mut Command) {
+    // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
+    unsafe { command.pre_exec(begin_session) };
+}
+
+/// All living processes.
+pub(super) fn processes() -> io::Result<Vec<Process>> {
+    Ok(pids()?.into_iter().filter_map(process).collect())
+}
+
+fn pids() -> io::Result<Vec<i32>> {
+    // SAFETY: a null buffer asks for the count.
+    let count = unsafe { libc::proc_listallpids(std::ptr::null_mut(), 0) };
+    // Room for those that start meanwhile.
+    let mut pids = vec![0_i32; usize::try_from(count).map_err(|_| io::Error::last_os_error())? + 64];
+    let bytes = i32::try_from(std::mem::size_of_val(pids.as_slice())).unwrap_or(i32::MAX);
+    // SAFETY: the buffer is as large as is said.
+    let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), bytes) };
+    pids.truncate(usize::try_from(count).map_err(|_| io::Error::last_os_error())?);
+    Ok(pids)
+}
+
+fn process(pid: i32) -> Option<Process> {
+    let size = std::mem::size_of::<libc::proc_bsdinfo>();
+    // SAFETY: all zeroes is a valid value of this plain structure.
+    let mut info: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer is as large as is said.
+    let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), i32::try_from(size).ok()?) };
+    let is_alive = usize::try_from(filled).ok()? == size && info.pbi_status != libc::SZOMB;
+    is_alive.then_some(Process { pid, parent: i32::try_from(info.pbi_ppid).ok()? })
+}
+
+/// The value of a variable in the environment that a process was started with.
+pub(crate) fn variable_of(pid: i32, name: &str) -> Option<String> {
+    let mut query = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
+    let mut size = 0_usize;
+    let (pointer, count) = (query.as_mut_ptr(), query.len() as libc::c_uint);
+    // SAFETY: a null buffer asks for the size.
+    if unsafe { libc::sysctl(pointer, count, std::ptr::null_mut(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
+        return None;
+    }
+    let mut arguments = vec![0_u8; size];
+    // SAFETY: the buffer is as large as is said.
+    if unsafe { libc::sysctl(pointer, count, arguments.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
+        return None;
+    }
+    arguments.truncate(size);
+    let value = arguments.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// Kills every process whose environment `is_doomed`, and gives how many there were.
+pub(crate) fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
+    let doomed: Vec<i32> = pids()?.into_iter().filter(|pid| is_doomed(&|name| variable_of(*pid, name))).collect();
+    for pid in &doomed {
+        kill(*pid)?;
+    }
+    Ok(doomed.len())
+}
+
+/// How much memory the machine has, in bytes.
+pub(crate) fn memory_bytes() -> io::Result<u64> {
+    let mut bytes = 0_u64;
+    let mut size = std::mem::size_of::<u64>();
+    // SAFETY: the buffer is as large as is said.
+    let result =
+        unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
+    if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,231 @@
+//! What Linux and macOS share.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+
+use super::Reaped;
+
+/// Variables of the kubelet that a container gets, where they are set.
+pub(crate) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
+/// What stands between the folders of PATH.
+pub(crate) const PATH_SEPARATOR: &str = ":";
+/// PATH for a kubelet that has none.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A named pipe by which one process wakes another. It holds words, never decisions: whoever hears it reads the files.
+#[derive(Debug)]
+pub(crate) struct Bell(File);
+
+impl Bell {
+    /// Makes the pipe if there is none, and listens. It is open for writing too, so that it never ends.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        make_bell(path)?;
+        Ok(Self(OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?))
+    }
+
+    /// Waits until it rings, or until the time is over, and silences it.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        // A millisecond more than asked for: a wait that ends before its deadline would only be repeated.
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.take().map(drop)
+    }
+
+    /// The end of any child rings it.
+    pub(crate) fn ring_at_child_end(&self) -> io::Result<()> {
+        CHILD_BELL.store(self.0.as_raw_fd(), Ordering::Relaxed);
+        let action = SigAction::new(SigHandler::Handler(child_ended), SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP, SigSet::empty());
+        // SAFETY: the handler only writes to a pipe, which is allowed in a signal handler.
+        unsafe { signal::sigaction(Signal::SIGCHLD, &action) }?;
+        Ok(())
+    }
+
+    /// What was written since the last time.
+    fn take(&self) -> io::Result<Vec<u8>> {
+        let mut words = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match (&self.0).read(&mut buffer) {
+                Ok(0) => return Ok(words),
+                Ok(count) => words.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(words),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+static CHILD_BELL: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn child_ended(_: libc::c_int) {
+    let errno = Errno::last_raw();
+    // SAFETY: write is async-signal-safe; the buffer is static. A full pipe rings anyway.
+    unsafe { libc::write(CHILD_BELL.load(Ordering::Relaxed), c"\n".as_ptr().cast(), 1) };
+    Errno::set_raw(errno);
+}
+
+/// The same bell in a program that runs on tokio.
+#[derive(Debug)]
+pub(crate) struct AsyncBell(AsyncFd<Bell>);
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsyncBell {
+    /// As [`Bell::open`].
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(AsyncFd::new(Bell::open(path)?)?))
+    }
+
+    /// Waits until it rings: the words, one per line, that came since the last time. The last may be cut short when the pipe was full.
+    pub(crate) async fn heard(&self) -> io::Result<Vec<u8>> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            guard.clear_ready();
+            let words = self.0.get_ref().take()?;
+            if !words.is_empty() {
+                return Ok(words);
+            }
+        }
+    }
+}
+
+/// Makes the pipe, unless it is there.
+pub(crate) fn make_bell(path: &Path) -> io::Result<()> {
+    match nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Rings somebody's bell; false when nobody listens.
+pub(crate) fn ring(path: &Path, word: &str) -> io::Result<bool> {
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let mut pipe = match opened {
+        Ok(pipe) => pipe,
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) || error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match pipe.write_all(format!("{word}\n").as_bytes()) {
+        // A full pipe wakes its reader as well.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(true),
+    }
+}
+
+/// Waits until nobody listens to a bell any more.
+pub(crate) async fn silence(path: &Path) -> io::Result<()> {
+    let pipe = match tokio::net::unix::pipe::OpenOptions::new().open_sender(path) {
+        Ok(pipe) => pipe,
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) || error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    pipe.ready(tokio::io::Interest::ERROR).await.map(drop)
+}
+
+/// A folder that only its owner can look into: what a pod is told may be secret.
+pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Leaves the session of whoever started this process, and ignores what a terminal or a service supervisor sends to end it.
+pub(crate) fn detach() -> io::Result<()> {
+    // Fails only for the leader of a process group, which has nothing to leave.
+    match nix::unistd::setsid() {
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { signal::signal(ignored, SigHandler::SigIgn) }?;
+    }
+    Ok(())
+}
+
+/// What a new process does between fork and exec: own session, signals as a new program expects them.
+pub(super) fn begin_session() -> io::Result<()> {
+    nix::unistd::setsid()?;
+    for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE, Signal::SIGCHLD] {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal::signal(default, SigHandler::SigDfl) }?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// The next child that has ended, without waiting.
+pub(crate) fn reap() -> io::Result<Reaped> {
+    loop {
+        return match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => Ok(Reaped::Exited { pid: pid.as_raw(), code }),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => Ok(Reaped::Signaled { pid: pid.as_raw(), signal: signal as i32 }),
+            Ok(WaitStatus::StillAlive) => Ok(Reaped::AllAlive),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(Errno::ECHILD) => Ok(Reaped::NoChildren),
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Asks the process group of a container's main process to end; a stopped one is continued, so that it hears it.
+pub(crate) fn ask_to_end(main: i32) -> io::Result<()> {
+    let group = Pid::from_raw(main);
+    done_if_gone(signal::killpg(group, Signal::SIGTERM))?;
+    done_if_gone(signal::killpg(group, Signal::SIGCONT))
+}
+
+/// Kills one process of ours.
+pub(crate) fn kill(pid: i32) -> io::Result<()> {
+    done_if_gone(signal::kill(Pid::from_raw(pid), Signal::SIGKILL))
+}
+
+fn done_if_gone(result: nix::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The machine's own name.
+pub(crate) fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+/// The kernel's own version.
+pub(crate) fn kernel_version() -> String {
+    nix::sys::utsname::uname().map(|system| system.release().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Waits until somebody asks this program to end: SIGINT or SIGTERM. Gives the signal's name.
+pub(crate) async fn asked_to_end() -> io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

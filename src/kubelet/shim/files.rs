@@ -1,0 +1,224 @@
+//! What the kubelet and a shim tell each other: two files in the pod's folder, each written by one of them and replaced as a whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::kubelet::os;
+
+/// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Desired {
+    /// The runs that shall have been started, at most one for each container, in the order in which they start.
+    pub(crate) runs: Vec<Run>,
+    /// Set: nothing is started any more, and what runs gets this long to end by itself.
+    pub(crate) stop: Option<Stop>,
+    /// What the shim rings when its state has changed.
+    pub(crate) bell: PathBuf,
+}
+
+/// One run of one container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The container's name.
+    pub(crate) container: String,
+    /// From 0; a number that has been started once is never started again.
+    pub(crate) attempt: u32,
+    /// How many runs before this one ended without ten quiet minutes in between. The shim only keeps it.
+    pub(crate) streak: u32,
+    /// The program and its arguments; at least the program.
+    pub(crate) command: Vec<String>,
+    /// The whole environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// The folder to start in.
+    pub(crate) working_dir: PathBuf,
+    /// Where standard output and standard error are appended.
+    pub(crate) log: PathBuf,
+}
+
+/// The request to end everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    /// Milliseconds, from when the shim first sees a stop.
+    pub(crate) grace_ms: u64,
+}
+
+/// What the shim has seen: `state.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// True when the shim that wrote this has nothing more to do and ends.
+    pub(crate) finished: bool,
+    /// One for each container that was started, or failed to.
+    pub(crate) containers: Vec<ContainerState>,
+}
+
+/// The latest run of a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerState {
+    /// The container's name.
+    pub(crate) name: String,
+    /// As in [`Run`].
+    pub(crate) attempt: u32,
+    /// As in [`Run`].
+    pub(crate) streak: u32,
+    /// What became of it.
+    pub(crate) stage: Stage,
+    /// How the run before it ended.
+    pub(crate) previous: Option<Ended>,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Its main process runs, unless the shim is dead.
+    Running {
+        /// The main process.
+        pid: i32,
+        /// Milliseconds since 1970.
+        started_at: i64,
+    },
+    /// It is gone, and so is everything that it had started.
+    Ended(Ended),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// How.
+    pub(crate) cause: Cause,
+    /// Milliseconds since 1970.
+    pub(crate) started_at: i64,
+    /// Milliseconds since 1970.
+    pub(crate) finished_at: i64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    /// The main process returned this.
+    Exited(i32),
+    /// This signal ended the main process.
+    Signaled(i32),
+    /// It never began.
+    StartFailed {
+        /// As shells say it: 127 when there is no such program, 126 when it can't be executed.
+        code: i32,
+        /// For people.
+        message: String,
+    },
+    /// Its shim was gone before it, so that nobody saw how it ended.
+    Lost,
+}
+
+impl State {
+    /// A container's latest run.
+    pub(crate) fn get(&self, container: &str) -> Option<&ContainerState> {
+        self.containers.iter().find(|state| state.name == container)
+    }
+
+    /// Replaces a container's latest run.
+    pub(crate) fn set(&mut self, state: ContainerState) {
+        match self.containers.iter_mut().find(|known| known.name == state.name) {
+            Some(known) => *known = state,
+            None => self.containers.push(state),
+        }
+    }
+
+    /// For whoever finds the state of a shim that is dead: what ran then is lost. True if something was.
+    pub(crate) fn mark_lost(&mut self, now: i64) -> bool {
+        let mut any = false;
+        for container in &mut self.containers {
+            if let Stage::Running { started_at, .. } = container.stage {
+                container.stage = Stage::Ended(Ended { cause: Cause::Lost, started_at, finished_at: now });
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+/// Where things are in a pod's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFolder(PathBuf);
+
+impl PodFolder {
+    /// The folder at this path, which need not exist.
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Locked by the shim for as long as it lives.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// What the kubelet rings when its wishes have changed.
+    pub(crate) fn bell(&self) -> PathBuf {
+        self.0.join("bell")
+    }
+
+    /// Where the shim complains.
+    pub(crate) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+
+    /// The pod as it was when the kubelet took it up, encoded.
+    pub(crate) fn pod(&self) -> PathBuf {
+        self.0.join("pod.binpb")
+    }
+
+    /// The ports that the pod has.
+    pub(crate) fn ports(&self) -> PathBuf {
+        self.0.join("ports.json")
+    }
+
+    /// The folder that containers start in.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// The folder of a container's logs.
+    pub(crate) fn logs(&self, container: &str) -> PathBuf {
+        self.0.join("logs").join(container)
+    }
+
+    /// The log of one run.
+    pub(crate) fn log(&self, container: &str, attempt: u32) -> PathBuf {
+        self.logs(container).join(format!("{attempt}.log"))
+    }
+
+    /// What the kubelet wants; nothing when there is no such file yet.
+    pub(crate) fn read_desired(&self) -> io::Result<Desired> {
+        read(&self.0.join("desired.json"))
+    }
+
+    /// Says what the kubelet wants.
+    pub(crate) fn write_desired(&self, desired: &Desired) -> io::Result<()> {
+        os::write_atomically(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
+    }
+
+    /// What the shim has seen; nothing when there is no such file yet.
+    pub(crate) fn read_state(&self) -> io::Result<State> {
+        read(&self.0.join("state.json"))
+    }
+
+    /// Says what the shim has seen.
+    pub(crate) fn write_state(&self, state: &State) -> io::Result<()> {
+        os::write_atomically(&self.0.join("state.json"), &serde_json::to_vec(state)?)
+    }
+}
+
+fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
+    match std::fs::read(path) {
+        Ok(content) => serde_json::from_slice(&content)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,67 @@
+//! Starts one run of a container, or says why it can't be.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::files::{Cause, Run};
+use crate::kubelet::os;
+
+/// There is no such program.
+const NOT_FOUND: i32 = 127;
+/// There is, but it can't be executed (here).
+const NOT_EXECUTABLE: i32 = 126;
+
+/// Starts a run; gives the pid of its main process.
+pub(super) fn launch(run: &Run) -> Result<i32, Cause> {
+    let Some((program, arguments)) = run.command.split_first() else {
+        return Err(failed(NOT_FOUND, "the container names no command".to_owned()));
+    };
+    check_folder(&run.working_dir).map_err(|why| failed(NOT_EXECUTABLE, why))?;
+    let (output, errors) = open_log(&run.log)
+        .map_err(|error| failed(NOT_EXECUTABLE, format!("the log file {} can't be opened: {error}", run.log.display())))?;
+
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(run.env.iter().map(|(name, value)| (name, value)));
+    command.current_dir(&run.working_dir).stdin(Stdio::null()).stdout(output).stderr(errors);
+    os::isolate(&mut command);
+    match command.spawn() {
+        // The shim reaps all its children itself, whoever they are.
+        Ok(child) => Ok(i32::try_from(child.id()).unwrap_or(i32::MAX)),
+        Err(error) => Err(explain(program, run, &error)),
+    }
+}
+
+fn check_folder(folder: &Path) -> Result<(), String> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(format!("the working folder {} is not a folder", folder.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!("the working folder {} does not exist", folder.display())),
+        Err(error) => Err(format!("the working folder {} can't be used: {error}", folder.display())),
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<(File, File)> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    Ok((log.try_clone()?, log))
+}
+
+fn explain(program: &str, run: &Run, error: &io::Error) -> Cause {
+    let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
+    match error.kind() {
+        io::ErrorKind::NotFound if program.contains(std::path::MAIN_SEPARATOR) => {
+            failed(NOT_FOUND, format!("the program {program:?} does not exist, or what its first line asks for does not"))
+        }
+        io::ErrorKind::NotFound => failed(NOT_FOUND, format!("the program {program:?} is in none of the folders of PATH: {path}")),
+        io::ErrorKind::PermissionDenied => failed(NOT_EXECUTABLE, format!("the program {program:?} may not be executed")),
+        _ => failed(NOT_EXECUTABLE, format!("the program {program:?} can't be started: {error}")),
+    }
+}
+
+fn failed(code: i32, message: String) -> Cause {
+    Cause::StartFailed { code, message }
+}
