@@ -47,8 +47,6 @@ pub(crate) struct Stop {
 /// What the shim has seen: `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// True when the shim that wrote this has nothing more to do and ends.
-    pub(crate) finished: bool,
     /// One for each container that was started, or failed to.
     pub(crate) containers: Vec<ContainerState>,
 }

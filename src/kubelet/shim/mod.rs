@@ -83,7 +83,6 @@ impl Shim {
     fn new(folder: PodFolder) -> io::Result<Self> {
         let clock = Clock::system();
         let mut state = folder.read_state()?;
-        state.finished = false;
         state.mark_lost(time::millis(&clock.now()));
         let desired = Desired::default();
         Ok(Self { folder, clock, desired, state, written: None, ending: BTreeMap::new(), stopping: None, has_children: false })
@@ -104,7 +103,6 @@ impl Shim {
         self.clear_remains()?;
 
         let is_idle = !self.has_children && self.ending.is_empty() && self.running().next().is_none();
-        self.state.finished = is_idle;
         let is_written = self.publish();
         if is_idle {
             // A state that can't be written is lost with the shim; the kubelet then says Lost, which is true.

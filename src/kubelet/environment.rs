@@ -1,0 +1,162 @@
+//! What a container is told: its environment, its command, and where it starts.
+
+use std::path::Path;
+
+use super::os;
+use super::shim::{CONTAINER_VARIABLE, POD_VARIABLE, ROOT_VARIABLE};
+use super::uid::PodUid;
+use crate::api;
+use crate::api::v1::{AssignedPort, Container, Service};
+
+/// An environment in the order in which it was put together; later entries win.
+pub(crate) type Environment = Vec<(String, String)>;
+
+/// What every container gets of the kubelet's own environment. PATH begins with the folder of the kubelet's executable.
+pub(crate) fn base(variable: impl Fn(&str) -> Option<String>, executable: Option<&Path>) -> Environment {
+    let path = variable("PATH").unwrap_or_else(|| os::DEFAULT_PATH.to_owned());
+    let path = match executable.and_then(Path::parent) {
+        Some(folder) => format!("{}{}{path}", folder.display(), os::PATH_SEPARATOR),
+        None => path,
+    };
+    let inherited = os::INHERITED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
+    std::iter::once(("PATH".to_owned(), path)).chain(inherited).collect()
+}
+
+/// What a container's environment is made of, besides its own variables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) base: &'a Environment,
+    pub(crate) root: &'a Path,
+    pub(crate) uid: &'a PodUid,
+    /// All ports of the pod.
+    pub(crate) ports: &'a [AssignedPort],
+}
+
+/// The whole environment of a container: base, services, ports, its own variables, marks; each name once.
+pub(crate) fn environment<'a>(
+    container: &Container,
+    services: impl IntoIterator<Item = &'a Service>,
+    surroundings: &Surroundings<'_>,
+) -> Environment {
+    let mut all = surroundings.base.clone();
+    for service in services {
+        add_service(&mut all, service);
+    }
+    let (own, others): (Vec<_>, Vec<_>) = surroundings.ports.iter().partition(|port| port.container == container.name);
+    for port in others.iter().chain(&own).filter(|port| !port.name.is_empty()) {
+        set(&mut all, format!("PORT_{}", upper(&port.name)), port.port.to_string());
+    }
+    if let Some(first) = own.first() {
+        set(&mut all, "PORT".to_owned(), first.port.to_string());
+    }
+    for variable in &container.env {
+        let value = api::expand(&variable.value, |name| get(&all, name));
+        set(&mut all, variable.name.clone(), value);
+    }
+    // What finds the processes of a pod can't be overruled.
+    set(&mut all, ROOT_VARIABLE.to_owned(), surroundings.root.to_string_lossy().into_owned());
+    set(&mut all, POD_VARIABLE.to_owned(), surroundings.uid.to_string());
+    set(&mut all, CONTAINER_VARIABLE.to_owned(), container.name.clone());
+    all
+}
+
+/// The program and its arguments, with variables replaced.
+pub(crate) fn command(container: &Container, environment: &Environment) -> Vec<String> {
+    let words = container.command.iter().chain(&container.args);
+    words.map(|word| api::expand(word, |name| get(environment, name))).collect()
+}
+
+fn add_service(all: &mut Environment, service: &Service) {
+    let Some(spec) = service.spec.as_ref().filter(|spec| !spec.cluster_ip.is_empty()) else { return };
+    let name = upper(service.metadata.as_ref().map_or("", |meta| &meta.name));
+    set(all, format!("{name}_SERVICE_HOST"), spec.cluster_ip.clone());
+    if let Some(first) = spec.ports.first() {
+        set(all, format!("{name}_SERVICE_PORT"), first.port.to_string());
+    }
+    for port in spec.ports.iter().filter(|port| !port.name.is_empty()) {
+        set(all, format!("{name}_SERVICE_PORT_{}", upper(&port.name)), port.port.to_string());
+    }
+}
+
+fn upper(name: &str) -> String {
+    name.to_ascii_uppercase().replace(['-', '.'], "_")
+}
+
+fn get<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn set(environment: &mut Environment, name: String, value: String) {
+    match environment.iter_mut().find(|(known, _)| *known == name) {
+        Some(entry) => entry.1 = value,
+        None => environment.push((name, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1::{EnvVar, ObjectMeta, Protocol, ServicePort, ServiceSpec};
+
+    fn port(container: &str, name: &str, port: u32) -> AssignedPort {
+        AssignedPort { container: container.into(), name: name.into(), port, protocol: Protocol::Tcp.into() }
+    }
+
+    fn variable(name: &str, value: &str) -> EnvVar {
+        EnvVar { name: name.into(), value: value.into() }
+    }
+
+    fn check(container: &Container, services: &[Service], expected: &[(&str, &str)]) {
+        let uid = PodUid::new("u1").unwrap();
+        let base = vec![("PATH".to_owned(), "/bin".to_owned())];
+        let ports = [port("main", "http", 20001), port("main", "admin-2", 20002), port("side", "http-s", 20003)];
+        let surroundings = Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &ports };
+        let all = environment(container, services, &surroundings);
+        for (name, value) in expected {
+            assert_eq!(get(&all, name), Some(*value), "{name} in {all:?}");
+        }
+        let mut names: Vec<_> = all.iter().map(|(name, _)| name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all.len(), "a name twice in {all:?}");
+    }
+
+    #[test]
+    fn a_container_learns_its_ports_and_those_of_its_neighbours() {
+        let main = Container { name: "main".into(), ..Default::default() };
+        check(&main, &[], &[("PORT", "20001"), ("PORT_HTTP", "20001"), ("PORT_ADMIN_2", "20002"), ("PORT_HTTP_S", "20003")]);
+        let side = Container { name: "side".into(), ..Default::default() };
+        check(&side, &[], &[("PORT", "20003")]);
+    }
+
+    #[test]
+    fn a_container_learns_the_services_that_have_an_address() {
+        let ports = vec![ServicePort { name: "web".into(), port: 80, ..Default::default() }, ServicePort { port: 81, ..Default::default() }];
+        let spec = ServiceSpec { cluster_ip: "127.96.0.9".into(), ports, ..Default::default() };
+        let metadata = Some(ObjectMeta { name: "my-shop".into(), ..Default::default() });
+        let service = Service { metadata, spec: Some(spec), ..Default::default() };
+        let expected = [("MY_SHOP_SERVICE_HOST", "127.96.0.9"), ("MY_SHOP_SERVICE_PORT", "80"), ("MY_SHOP_SERVICE_PORT_WEB", "80")];
+        check(&Container { name: "main".into(), ..Default::default() }, &[service], &expected);
+    }
+
+    #[test]
+    fn variables_see_earlier_ones_and_marks_cannot_be_overruled() {
+        let env = vec![variable("A", "$(PORT)"), variable("B", "$(A)/$(LATER)"), variable("LATER", "x"), variable(POD_VARIABLE, "forged")];
+        let main = Container { name: "main".into(), env, ..Default::default() };
+        check(&main, &[], &[("A", "20001"), ("B", "20001/$(LATER)"), (POD_VARIABLE, "u1"), (ROOT_VARIABLE, "/r"), ("PATH", "/bin")]);
+    }
+
+    #[test]
+    fn arguments_are_expanded_by_the_environment() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let container = Container { command: words(&["echo"]), args: words(&["$(PORT)", "$$(PORT)", "$(NONE)"]), ..Default::default() };
+        let environment = vec![("PORT".to_owned(), "7".to_owned())];
+        assert_eq!(command(&container, &environment), ["echo", "7", "$(PORT)", "$(NONE)"]);
+    }
+
+    #[test]
+    fn the_path_begins_with_the_folder_of_the_executable() {
+        let base = base(|name| (name == "PATH").then(|| "/usr/bin".to_owned()), Some(Path::new("/opt/bluebird/kubelet")));
+        assert_eq!(base, [("PATH".to_owned(), format!("/opt/bluebird{}/usr/bin", os::PATH_SEPARATOR))]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Turns what there is, objects and files, into what `plan` decides on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+
+use super::phase;
+use super::plan::{Attempt, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
+use super::runtime::Found;
+use super::shim::files::{Run, Stage, State};
+use crate::api::DEFAULT_GRACE_PERIOD_SECONDS;
+use crate::api::v1::{Container, Pod, PodPhase};
+
+/// Why a run could not be asked for, and when to try again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Blocked {
+    pub(crate) next: Attempt,
+    pub(crate) message: String,
+    pub(crate) retry_at: Timestamp,
+    pub(crate) tries: u32,
+}
+
+/// What a pod's object asks of this node.
+pub(crate) fn desired(pod: &Pod, capabilities: &[String]) -> DesiredPod {
+    let meta = pod.metadata.as_ref();
+    let deleted = meta.and_then(|meta| meta.deletion_time.as_ref().map(|_| meta.deletion_grace_period_seconds));
+    let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    DesiredPod {
+        containers: containers.iter().map(|container| container.name.clone()).collect(),
+        restart_policy: pod.spec.as_ref().map(|spec| spec.restart_policy()).unwrap_or_default(),
+        deleted: deleted.map(|grace| grace.map_or_else(|| grace_of(pod), seconds)),
+        is_finished: phase::is_finished(pod.status.as_ref().map_or(PodPhase::Unspecified, |status| status.phase())),
+        obstacle: containers.iter().find_map(|container| obstacle(container, capabilities)),
+    }
+}
+
+/// How long a pod's processes may take to end, as its spec says.
+pub(crate) fn grace_of(pod: &Pod) -> Duration {
+    seconds(pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS))
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// What a container needs and this node can't do. Such a pod is normally never placed here; it is when somebody chose the node himself.
+fn obstacle(container: &Container, capabilities: &[String]) -> Option<String> {
+    let runtime = if container.image.is_empty() { "runtime.process" } else { "runtime.docker" };
+    let limits = container.resources.iter().flat_map(|resources| resources.limits.keys()).map(|resource| format!("{resource}-limits"));
+    let missing = std::iter::once(runtime.to_owned()).chain(limits).find(|needed| !capabilities.contains(needed))?;
+    Some(format!("container {} needs the capability {missing}, which this node lacks", container.name))
+}
+
+/// What there is of a pod on this machine.
+pub(crate) fn observed(found: &Found, is_prepared: bool, grace: Duration, blocked: &BTreeMap<String, Blocked>) -> ObservedPod {
+    let mut containers: Vec<ObservedContainer> =
+        found.state.containers.iter().filter(|state| !is_asked_again(&found.desired.runs, state.name.as_str(), state.attempt)).map(known).collect();
+    for run in &found.desired.runs {
+        if !containers.iter().any(|container| container.name == run.container) {
+            containers.push(starting(run, &found.state));
+        }
+    }
+    for (name, blocked) in blocked {
+        let Blocked { next, message, retry_at, tries } = blocked.clone();
+        let run = ObservedRun::Blocked { next, message, retry_at, tries };
+        match containers.iter_mut().find(|container| container.name == *name) {
+            Some(container) => {
+                if let ObservedRun::Ended { ended, .. } = &container.run {
+                    container.previous = Some(ended.clone());
+                }
+                container.run = run;
+            }
+            None => containers.push(ObservedContainer { name: name.clone(), run, previous: None }),
+        }
+    }
+    ObservedPod {
+        is_prepared,
+        is_guarded: found.is_guarded,
+        stopping: found.desired.stop.map(|stop| Duration::from_millis(stop.grace_ms)),
+        grace,
+        containers,
+    }
+}
+
+fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
+    runs.iter().any(|run| run.container == container && run.attempt > attempt)
+}
+
+fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
+    let attempt = Attempt { number: state.attempt, streak: state.streak };
+    let run = match &state.stage {
+        Stage::Running { pid, started_at } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },
+        Stage::Ended(ended) => ObservedRun::Ended { attempt, ended: ended.clone() },
+    };
+    ObservedContainer { name: state.name.clone(), run, previous: state.previous.clone() }
+}
+
+fn starting(run: &Run, state: &State) -> ObservedContainer {
+    let previous = state.get(&run.container).and_then(|before| match &before.stage {
+        Stage::Ended(ended) => Some(ended.clone()),
+        Stage::Running { .. } => None,
+    });
+    let attempt = Attempt { number: run.attempt, streak: run.streak };
+    ObservedContainer { name: run.container.clone(), run: ObservedRun::Starting(attempt), previous }
+}

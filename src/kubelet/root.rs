@@ -1,0 +1,133 @@
+//! A kubelet's root folder: whose it is, and where things are in it.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::os;
+use super::shim::files::PodFolder;
+use super::uid::PodUid;
+use crate::error::{Error, Result};
+
+/// The root folder of this kubelet, and of no other for as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Root {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Root {
+    /// Makes the folder if there is none, and locks it.
+    ///
+    /// # Errors
+    /// Precondition when another kubelet uses it, or it can't be used at all.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let unusable = |error: io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", path.display()));
+        os::make_private_folder(path).map_err(unusable)?;
+        let path = path.canonicalize().map_err(unusable)?;
+        os::make_private_folder(&path.join("pods")).map_err(unusable)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::Precondition(format!(
+                "another kubelet uses the root folder {}; give each kubelet of a machine its own with --root-dir",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
+    /// The folder, without links in it: the mark of this kubelet's processes.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What shims ring.
+    pub(crate) fn bell(&self) -> PathBuf {
+        self.path.join("bell")
+    }
+
+    /// The folder of a pod.
+    pub(crate) fn pod(&self, uid: &PodUid) -> PodFolder {
+        PodFolder::at(self.path.join("pods").join(uid.as_str()))
+    }
+
+    /// Every pod that has a folder.
+    pub(crate) fn pods(&self) -> io::Result<Vec<PodUid>> {
+        let mut pods = Vec::new();
+        for entry in std::fs::read_dir(self.path.join("pods"))? {
+            pods.extend(entry?.file_name().to_str().and_then(PodUid::new));
+        }
+        Ok(pods)
+    }
+
+    /// A random UUID, made once: tells this kubelet from another one that was given the same node name.
+    pub(crate) fn instance_id(&self) -> Result<String> {
+        if let Some(known) = self.read_id("instance-id")? {
+            return Ok(known);
+        }
+        let new = uuid::Uuid::new_v4().to_string();
+        self.write_id("instance-id", &new)?;
+        Ok(new)
+    }
+
+    /// Makes sure that the pods here are this cluster's.
+    ///
+    /// # Errors
+    /// Precondition when they are another's.
+    pub(crate) fn belongs_to(&self, cluster_id: &str) -> Result<()> {
+        match self.read_id("cluster-id")? {
+            Some(known) if known == cluster_id => Ok(()),
+            Some(known) => Err(Error::Precondition(format!(
+                "the root folder {} holds pods of cluster {known}, but the apiserver is of cluster {cluster_id}; \
+                 give the kubelet that cluster's server, or another root folder",
+                self.path.display()
+            ))),
+            None => self.write_id("cluster-id", cluster_id),
+        }
+    }
+
+    fn read_id(&self, name: &str) -> Result<Option<String>> {
+        match std::fs::read_to_string(self.path.join(name)) {
+            Ok(id) if id.trim().is_empty() => Ok(None),
+            Ok(id) => Ok(Some(id.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::Precondition(format!("{} can't be read: {error}", self.path.join(name).display()))),
+        }
+    }
+
+    fn write_id(&self, name: &str, id: &str) -> Result<()> {
+        os::write_atomically(&self.path.join(name), id.as_bytes())
+            .map_err(|error| Error::Precondition(format!("{} can't be written: {error}", self.path.join(name).display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_kubelet_on_the_same_root_folder_is_refused_until_the_first_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Root::open(folder.path()).unwrap();
+        let refusal = Root::open(folder.path()).unwrap_err();
+        assert!(refusal.to_string().contains("another kubelet uses the root folder"), "{refusal}");
+        drop(first);
+        Root::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn an_instance_keeps_its_id_and_its_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let id = root.instance_id().unwrap();
+        root.belongs_to("c1").unwrap();
+        drop(root);
+
+        let root = Root::open(folder.path()).unwrap();
+        assert_eq!(root.instance_id().unwrap(), id);
+        root.belongs_to("c1").unwrap();
+        let refusal = root.belongs_to("c2").unwrap_err();
+        assert!(matches!(refusal, Error::Precondition(_)), "{refusal}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What runs containers. There is one: plain processes, guarded by shims.
+
+mod process;
+
+pub(crate) use process::{Found, Processes};

@@ -1,0 +1,198 @@
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use crate::kubelet::os;
+use crate::kubelet::root::Root;
+use crate::kubelet::shim::files::{Desired, PodFolder, Run, State, Stop};
+use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
+use crate::kubelet::uid::PodUid;
+use crate::time::{self, Clock};
+
+/// Runs containers as plain processes. The folders are the truth; this keeps nothing.
+///
+/// Guarantees: every verb may be repeated, and what is so already is a success. No two verbs may be used on one pod at the same time.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    root: Arc<Root>,
+    shim_program: PathBuf,
+    clock: Clock,
+}
+
+/// What there is of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    /// A shim holds the pod's lock.
+    pub(crate) is_guarded: bool,
+    /// What the shim was asked for.
+    pub(crate) desired: Desired,
+    /// What it has answered.
+    pub(crate) state: State,
+}
+
+impl Processes {
+    pub(crate) fn new(root: Arc<Root>, shim_program: PathBuf, clock: Clock) -> Self {
+        Self { root, shim_program, clock }
+    }
+
+    /// Every pod that has left a trace here.
+    pub(crate) fn list(&self) -> io::Result<Vec<PodUid>> {
+        self.root.pods()
+    }
+
+    /// Looks at a pod; `None` when there is no trace of it.
+    pub(crate) fn look(&self, uid: &PodUid) -> io::Result<Option<Found>> {
+        let folder = self.root.pod(uid);
+        if !folder.path().exists() {
+            return Ok(None);
+        }
+        // The lock first: when it is free, the state is the last one.
+        let is_guarded = is_locked(&folder)?;
+        Ok(Some(Found { is_guarded, desired: folder.read_desired()?, state: folder.read_state()? }))
+    }
+
+    /// Makes the pod's folder.
+    pub(crate) fn prepare(&self, uid: &PodUid) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        os::make_private_folder(&folder.work())?;
+        os::make_bell(&folder.bell())
+    }
+
+    /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
+    pub(crate) fn start(&self, uid: &PodUid, runs: Vec<Run>, is_guarded: bool) -> io::Result<Option<Child>> {
+        let folder = self.root.pod(uid);
+        let mut desired = folder.read_desired()?;
+        // A shim that was asked before may have started something without having had the time to say so.
+        let is_repeated = runs.iter().any(|run| desired.runs.iter().any(|asked| asked.container == run.container && asked.attempt == run.attempt));
+        if is_repeated && !is_guarded {
+            self.kill_marked(|pod| pod == uid.as_str())?;
+        }
+        for run in runs {
+            self.drop_old_logs(&folder, &run)?;
+            desired.runs.retain(|asked| asked.container != run.container);
+            desired.runs.push(run);
+        }
+        desired.stop = None;
+        desired.bell = self.root.bell();
+        folder.write_desired(&desired)?;
+        if is_guarded {
+            os::ring(&folder.bell(), "desired")?;
+            return Ok(None);
+        }
+        self.start_shim(&folder).map(Some)
+    }
+
+    /// Asks all processes of a guarded pod to end. They are gone when the pod is no longer guarded.
+    pub(crate) fn stop(&self, uid: &PodUid, grace: Duration) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        let mut desired = folder.read_desired()?;
+        let stop = Stop { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
+        if desired.stop != Some(stop) {
+            desired.stop = Some(stop);
+            desired.bell = self.root.bell();
+            folder.write_desired(&desired)?;
+        }
+        os::ring(&folder.bell(), "desired").map(drop)
+    }
+
+    /// For a pod whose shim is gone without having seen the end: kills what is left, and records that.
+    pub(crate) fn mark_lost(&self, uid: &PodUid) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        let killed = self.kill_marked(|pod| pod == uid.as_str())?;
+        tracing::warn!(pod = %uid, killed, "the pod's shim is gone; what it left is killed");
+        let mut state = folder.read_state()?;
+        match state.mark_lost(time::millis(&self.clock.now())) {
+            true => folder.write_state(&state),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes all traces of a pod of which nothing runs.
+    pub(crate) fn remove(&self, uid: &PodUid) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.root.pod(uid).path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.
+    pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<usize> {
+        self.kill_marked(|pod| !known(pod))
+    }
+
+    /// Until nothing is found any more: a process may start others while it is looked for.
+    fn kill_marked(&self, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
+        let root = self.root.path().to_string_lossy();
+        let mut total = 0;
+        for _ in 0..SWEEPS {
+            let killed = os::kill_all(|variable| {
+                variable(ROOT_VARIABLE).as_deref() == Some(&*root) && variable(POD_VARIABLE).is_some_and(|pod| is_doomed(&pod))
+            })?;
+            if killed == 0 {
+                break;
+            }
+            total += killed;
+        }
+        Ok(total)
+    }
+
+    fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {
+        let complaints = File::options().create(true).append(true).open(folder.shim_log())?;
+        Command::new(&self.shim_program)
+            .arg("shim")
+            .arg(folder.path())
+            .env_clear()
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(complaints)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("the shim {} can't be started: {error}", self.shim_program.display())))
+    }
+
+    /// Keeps the log of the run before the one that starts.
+    fn drop_old_logs(&self, folder: &PodFolder, run: &Run) -> io::Result<()> {
+        for attempt in attempts(folder, &run.container)? {
+            if attempt.saturating_add(1) < run.attempt {
+                std::fs::remove_file(folder.log(&run.container, attempt))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How often marked processes are looked for, at most: a killed one may still be visible for a moment.
+const SWEEPS: usize = 20;
+
+/// The runs of a container that have a log, ascending.
+pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u32>> {
+    let entries = match std::fs::read_dir(folder.logs(container)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut attempts = Vec::new();
+    for entry in entries {
+        attempts.extend(entry?.file_name().to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u32>().ok()));
+    }
+    attempts.sort_unstable();
+    Ok(attempts)
+}
+
+fn is_locked(folder: &PodFolder) -> io::Result<bool> {
+    let lock = match File::open(folder.lock()) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
