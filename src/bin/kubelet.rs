@@ -1,2 +1,35 @@
-//! `kubelet`.
-fn main() {}
+//! `kubelet`: makes one machine match the desired state. Run as `kubelet shim FOLDER` it guards one pod.
+
+use bluebird::client::Client;
+use bluebird::time::Clock;
+use bluebird::{kubelet, telemetry};
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+        kubelet::shim::main(std::env::args_os());
+    }
+    telemetry::init("info");
+    let arguments = kubelet::Arguments::parse();
+    tokio::runtime::Runtime::new()?.block_on(run(arguments))
+}
+
+async fn run(arguments: kubelet::Arguments) -> anyhow::Result<()> {
+    let client = Client::new(&arguments.server)?;
+    let config = arguments.config()?;
+    let (name, root) = (config.node_name.clone(), config.root_dir.display().to_string());
+    let kubelet = kubelet::start(config, client, Clock::system()).await?;
+    tracing::info!(node = name, root, server = arguments.server, "kubelet started");
+    tokio::select! {
+        signal = kubelet::asked_to_end() => {
+            let signal = signal?;
+            kubelet.shutdown().await;
+            tracing::info!(signal, "kubelet ended; its pods keep running, and the next kubelet on {root} takes them over");
+            Ok(())
+        }
+        refusal = kubelet.refused() => {
+            kubelet.shutdown().await;
+            Err(anyhow::anyhow!("{refusal}"))
+        }
+    }
+}

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_container_learns_the_services_that_have_an_address() {
-        let ports = vec![ServicePort { name: "web".into(), port: 80, ..Default::default() }, ServicePort { port: 81, ..Default::default() }];
+        let ports =
+            vec![ServicePort { name: "web".into(), port: 80, ..Default::default() }, ServicePort { port: 81, ..Default::default() }];
         let spec = ServiceSpec { cluster_ip: "127.96.0.9".into(), ports, ..Default::default() };
         let metadata = Some(ObjectMeta { name: "my-shop".into(), ..Default::default() });
         let service = Service { metadata, spec: Some(spec), ..Default::default() };

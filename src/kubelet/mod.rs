@@ -1,7 +1,227 @@
-//! Makes one machine match the desired state.
+//! Makes one machine match the desired state: observe → plan → apply → report.
+//!
+//! - `plan` decides, purely; `phase` and `status` say what became of it. `observe` turns objects and files into what they decide on.
+//! - `pods` acts on the plans, woken by `run`; `runtime` runs containers, each pod guarded by a [`shim`] that outlives the kubelet.
+//! - `session` keeps the connection: heartbeats, logs, acknowledgements of routes. `report` sends statuses. `drain` holds stops back until
+//!   nobody is led to a pod any more.
+//! - [`routes`] makes services reachable on this machine. `os` is everything that differs between operating systems.
 
+mod arguments;
+mod drain;
+mod environment;
+mod logs;
+mod node;
+mod observe;
 mod os;
 mod phase;
 mod plan;
+mod pods;
+mod ports;
+mod report;
+mod root;
 pub mod routes;
+mod run;
+mod runtime;
+mod session;
 pub mod shim;
+mod status;
+mod uid;
+mod wakes;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use arguments::Arguments;
+pub use node::{address_towards, default_node_name};
+pub use os::asked_to_end;
+use pods::{Finished, Links, Pods};
+use report::Reporter;
+use root::Root;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::api::Kind;
+use crate::api::v1::Selector;
+use crate::client::{Cache, Client, Recorder};
+use crate::error::{Error, Result};
+use crate::tasks::Tasks;
+use crate::time::Clock;
+
+/// How many pods a node takes by default. A process pod costs about a megabyte, so the 110 of Kubernetes would waste most machines.
+pub const DEFAULT_MAX_PODS: u32 = 1_000;
+/// How long the parts of a kubelet get to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What a kubelet is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, unique in the cluster.
+    pub node_name: String,
+    /// Where pods, their logs and the kubelet's identity are kept. One kubelet at a time.
+    pub root_dir: PathBuf,
+    /// The address at which other nodes reach this one's pods. `None`: loopback.
+    pub node_ip: Option<IpAddr>,
+    /// The node's labels, besides those that the kubelet sets itself.
+    pub labels: BTreeMap<String, String>,
+    /// The executable that is run as `<shim_program> shim <pod folder>`, one for each pod: any of BlueBird's own.
+    pub shim_program: PathBuf,
+    /// Whether this node makes services reachable.
+    pub routes: bool,
+    /// How many pods the scheduler may place here.
+    pub max_pods: u32,
+}
+
+impl Config {
+    /// The defaults; the shim is this very executable.
+    pub fn new(node_name: impl Into<String>, root_dir: PathBuf) -> Self {
+        Self {
+            node_name: node_name.into(),
+            root_dir,
+            node_ip: None,
+            labels: BTreeMap::new(),
+            shim_program: std::env::current_exe().unwrap_or_else(|_| "kubelet".into()),
+            routes: true,
+            max_pods: DEFAULT_MAX_PODS,
+        }
+    }
+}
+
+/// A running kubelet. Dropping it is like [`Kubelet::kill`], without waiting.
+#[derive(Debug)]
+pub struct Kubelet {
+    tasks: Arc<Tasks>,
+    reports: Tasks,
+    pods: Arc<Mutex<Pods>>,
+    wakes: Arc<wakes::Wakes>,
+    stops_all: Arc<AtomicBool>,
+    refusal: watch::Receiver<Option<Error>>,
+    /// Ends the tasks, which hold each other, when the kubelet is dropped.
+    _ends: DropGuard,
+}
+
+/// Starts a kubelet: it finds its pods again at once and connects in its own time. Whether there is an apiserver doesn't matter.
+///
+/// # Errors
+/// Precondition when the root folder can't be used, or another kubelet uses it; Invalid for a configuration that can't be.
+pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubelet> {
+    let root = Arc::new(Root::open(&config.root_dir)?);
+    let unusable = |error: std::io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", root.path().display()));
+    let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let capabilities = node::capabilities(config.routes);
+    // What would be refused later is refused now.
+    node::node(&config, host_ip, &capabilities, clock.now(), clock.now())?;
+    let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
+
+    let tasks = Arc::new(Tasks::new(CancellationToken::new()));
+    let (token, reports) = (tasks.token(), Tasks::new(CancellationToken::new()));
+    let cache = Cache::start(client.clone(), selectors(&config.node_name), &tasks);
+    let reporter = Reporter::new(client.clone());
+    let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
+    let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let links = Links {
+        node_name: config.node_name.clone(),
+        host_ip,
+        capabilities: capabilities.clone(),
+        root: root.clone(),
+        processes: runtime::Processes::new(root.clone(), shim_program, clock.clone()),
+        base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
+        client: client.clone(),
+        cache: cache.clone(),
+        reporter: reporter.clone(),
+        recorder: Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks),
+        drains: drains.clone(),
+        wakes: wakes.clone(),
+        finished: finished.clone(),
+        has_joined: has_joined.clone(),
+        stops_all: stops_all.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+    };
+    let bell = os::AsyncBell::open(&root.bell()).map_err(unusable)?;
+    let pods = Arc::new(Mutex::new(Pods::adopt(links).map_err(unusable)?));
+    let (refuse, refusal) = watch::channel(None);
+    let session = session::Session {
+        host_ip,
+        capabilities,
+        instance_id: root.instance_id()?,
+        started: clock.now(),
+        root: root.clone(),
+        client: client.clone(),
+        cache: cache.clone(),
+        drains: drains.clone(),
+        logs: logs::Logs::new(root, finished, client),
+        wakes: wakes.clone(),
+        has_joined,
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        routes: None,
+        refusal: refuse,
+        config,
+    };
+
+    reports.spawn("reporter", reporter.run(reports.token()));
+    tasks.spawn("bell", run::listen(bell, wakes.clone(), token.clone()));
+    tasks.spawn("drains", drains.run(cache.clone(), wakes.clone(), token.clone()));
+    tasks.spawn("session", session.run(token.clone()));
+    tasks.spawn("pods", run::run(pods.clone(), cache.subscribe(), wakes.clone(), clock, token.clone()));
+    let (woken, ended) = (wakes.clone(), token.clone());
+    tasks.spawn("first state", async move {
+        if ended.run_until_cancelled(cache.synced()).await == Some(true) {
+            woken.all();
+        }
+    });
+    Ok(Kubelet { tasks, reports, pods, wakes, stops_all, refusal, _ends: token.drop_guard() })
+}
+
+/// The pods of the node; and all services and endpoint slices, for the routes, in the same order of revisions.
+fn selectors(node_name: &str) -> Vec<Selector> {
+    let all = |kind: Kind| Selector { kind: kind.to_string(), ..Selector::default() };
+    let pods = Selector { node_name: node_name.to_owned(), ..all(Kind::Pod) };
+    vec![pods, all(Kind::Service), all(Kind::EndpointSlice)]
+}
+
+impl Kubelet {
+    /// Waits until the kubelet can't go on: another one has its name, or its pods are another cluster's. Pods keep running.
+    pub async fn refused(&self) -> Error {
+        let mut refusal = self.refusal.clone();
+        let ended = || Error::internal("the kubelet's session ended without a reason");
+        match refusal.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or_else(ended),
+            // A part of the kubelet has panicked, or it is being shut down.
+            Err(_) => ended(),
+        }
+    }
+
+    /// Ends the kubelet. Its pods keep running; the next one on the same root folder takes them over.
+    pub async fn shutdown(self) {
+        self.tasks.shutdown(SHUTDOWN_GRACE).await;
+        self.reports.shutdown(SHUTDOWN_GRACE).await;
+        self.settle().await;
+    }
+
+    /// Ends all pods, each within its grace period, and then the kubelet.
+    pub async fn shutdown_and_stop_pods(self) {
+        run::stop_all(&self.pods, &self.stops_all, &self.wakes).await;
+        self.shutdown().await;
+    }
+
+    /// Ends the kubelet unprepared, as `kill -9` would as far as a part of a process can. When this returns its root folder is free.
+    pub async fn kill(self) {
+        self.tasks.shutdown(Duration::ZERO).await;
+        self.reports.shutdown(Duration::ZERO).await;
+        self.settle().await;
+    }
+
+    /// A pass that has begun ends: a thread can't be aborted.
+    async fn settle(self) {
+        let pods = self.pods;
+        let waited = tokio::task::spawn_blocking(move || drop(pods.lock().unwrap_or_else(PoisonError::into_inner))).await;
+        if let Err(error) = waited {
+            tracing::error!(%error, "the last pass could not be awaited");
+        }
+    }
+}

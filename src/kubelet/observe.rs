@@ -54,8 +54,13 @@ fn obstacle(container: &Container, capabilities: &[String]) -> Option<String> {
 
 /// What there is of a pod on this machine.
 pub(crate) fn observed(found: &Found, is_prepared: bool, grace: Duration, blocked: &BTreeMap<String, Blocked>) -> ObservedPod {
-    let mut containers: Vec<ObservedContainer> =
-        found.state.containers.iter().filter(|state| !is_asked_again(&found.desired.runs, state.name.as_str(), state.attempt)).map(known).collect();
+    let mut containers: Vec<ObservedContainer> = found
+        .state
+        .containers
+        .iter()
+        .filter(|state| !is_asked_again(&found.desired.runs, state.name.as_str(), state.attempt))
+        .map(known)
+        .collect();
     for run in &found.desired.runs {
         if !containers.iter().any(|container| container.name == run.container) {
             containers.push(starting(run, &found.state));

@@ -163,6 +163,11 @@ pub(crate) fn plan(desired: Option<&DesiredPod>, observed: Option<&ObservedPod>,
     }
 }
 
+/// Decides for a pod whose kubelet goes away and takes its pods along: it stays wanted, but nothing of it may run.
+pub(crate) fn plan_to_stop(observed: Option<&ObservedPod>) -> Plan {
+    observed.map(|observed| stop_and(observed, observed.grace, &[])).unwrap_or_default()
+}
+
 /// The way to an end: nothing is stopped that doesn't run.
 fn stop_and(observed: &ObservedPod, grace: Duration, then: &[Action]) -> Plan {
     let mut actions = Vec::new();
@@ -176,10 +181,6 @@ fn stop_and(observed: &ObservedPod, grace: Duration, then: &[Action]) -> Plan {
 }
 
 fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
-    if observed.has_lost_run() {
-        // What follows from it is decided when it is recorded.
-        return Plan::of(vec![Action::MarkLost]);
-    }
     if desired.is_finished {
         return stop_and(observed, observed.grace, &[]);
     }
@@ -188,6 +189,10 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
         return Plan::default();
     }
     let mut plan = Plan::default();
+    if observed.has_lost_run() {
+        // What follows for that container is decided when it is recorded.
+        plan.actions.push(Action::MarkLost);
+    }
     if !observed.is_prepared {
         plan.actions.push(Action::Prepare);
     }

@@ -157,11 +157,7 @@ impl Reporter {
 
 /// A pod with nothing but its status, for that very pod.
 pub(crate) fn status_object(uid: &PodUid, key: &ObjectKey, status: PodStatus) -> Object {
-    let metadata = ObjectMeta {
-        name: key.name().to_owned(),
-        namespace: key.namespace().to_owned(),
-        uid: uid.to_string(),
-        ..ObjectMeta::default()
-    };
+    let metadata =
+        ObjectMeta { name: key.name().to_owned(), namespace: key.namespace().to_owned(), uid: uid.to_string(), ..ObjectMeta::default() };
     Pod { metadata: Some(metadata), spec: None, status: Some(status) }.into_object()
 }

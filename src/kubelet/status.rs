@@ -5,6 +5,7 @@ use prost_types::Timestamp;
 use super::phase::{self, Seen};
 use super::plan::{DesiredPod, ObservedContainer, ObservedPod, ObservedRun, from_millis, next_start};
 use super::shim::files::{Cause, Ended};
+use crate::api::condition;
 use crate::api::v1::{
     AssignedPort, Condition, ConditionStatus, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, PodStatus, container_state,
@@ -151,35 +152,20 @@ fn describe(cause: &Cause) -> String {
     }
 }
 
-/// Ours first, in Kubernetes' order; those of others stay as they are.
+/// Ours; those of others stay as they are.
 fn conditions(facts: &Facts<'_>, all_ready: bool) -> Vec<Condition> {
-    let before = |name: &str| facts.before.conditions.iter().find(|condition| condition.r#type == name);
-    let scheduled = match before(POD_SCHEDULED) {
-        Some(known) if known.status() == ConditionStatus::True => known.clone(),
-        _ => condition(facts, POD_SCHEDULED, true, ""),
-    };
-    let reason = match (all_ready, facts.desired.deleted) {
-        (true, _) => "",
-        (false, Some(_)) => "PodDeleted",
-        (false, None) => "ContainersNotReady",
-    };
-    let others = facts.before.conditions.iter().filter(|condition| condition.r#type != POD_SCHEDULED && condition.r#type != READY);
-    [scheduled, condition(facts, READY, all_ready, reason)].into_iter().chain(others.cloned()).collect()
-}
-
-const POD_SCHEDULED: &str = "PodScheduled";
-const READY: &str = "Ready";
-
-fn condition(facts: &Facts<'_>, name: &str, holds: bool, reason: &str) -> Condition {
-    let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
-    let before = facts.before.conditions.iter().find(|condition| condition.r#type == name && condition.status() == status);
-    Condition {
-        r#type: name.to_owned(),
-        status: status.into(),
-        reason: reason.to_owned(),
-        message: String::new(),
-        last_transition_time: before.and_then(|before| before.last_transition_time).or(Some(*facts.now)),
+    let mut conditions = facts.before.conditions.clone();
+    if !condition::is_true(&conditions, condition::POD_SCHEDULED) {
+        // Nobody but the one who made the pod chose its node.
+        condition::set(&mut conditions, condition::POD_SCHEDULED, ConditionStatus::True, "", "", *facts.now);
     }
+    let (status, reason) = match (all_ready, facts.desired.deleted) {
+        (true, _) => (ConditionStatus::True, ""),
+        (false, Some(_)) => (ConditionStatus::False, "PodDeleted"),
+        (false, None) => (ConditionStatus::False, "ContainersNotReady"),
+    };
+    condition::set(&mut conditions, condition::READY, status, reason, "", *facts.now);
+    conditions
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 use super::Process;
+pub(super) use super::unix::end_signal;
 pub(crate) use super::unix::*;
 
 /// Containers can be plain processes.

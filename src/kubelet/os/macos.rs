@@ -8,6 +8,7 @@ use std::process::Command;
 use nix::libc;
 
 use super::Process;
+pub(super) use super::unix::end_signal;
 pub(crate) use super::unix::*;
 
 /// Containers can be plain processes.
@@ -86,7 +87,6 @@ pub(crate) fn memory_bytes() -> io::Result<u64> {
     let mut bytes = 0_u64;
     let mut size = std::mem::size_of::<u64>();
     // SAFETY: the buffer is as large as is said.
-    let result =
-        unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
+    let result = unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
     if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
 }

@@ -22,6 +22,14 @@ mod windows;
 #[cfg(windows)]
 pub(crate) use windows::*;
 
+/// Waits until somebody asks this program to end: SIGINT or SIGTERM, or Ctrl-C. Gives the name of what it was.
+///
+/// # Errors
+/// What the system says when it can't be waited for.
+pub async fn asked_to_end() -> io::Result<&'static str> {
+    end_signal().await
+}
+
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 compile_error!("BlueBird runs on Linux, macOS and Windows; another system needs a file in src/kubelet/os");
 

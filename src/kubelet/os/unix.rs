@@ -40,9 +40,8 @@ impl Bell {
     /// Waits until it rings, or until the time is over, and silences it.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // A millisecond more than asked for: a wait that ends before its deadline would only be repeated.
-        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
-            PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        });
+        let timeout = timeout
+            .map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX));
         match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -97,7 +96,8 @@ impl AsRawFd for Bell {
 impl AsyncBell {
     /// As [`Bell::open`].
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(AsyncFd::new(Bell::open(path)?)?))
+        // SAFETY: the bell owns its descriptor, and neither replaces nor closes it while it lives.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(Bell::open(path)?, tokio::io::Interest::READABLE) }?))
     }
 
     /// Waits until it rings: the words, one per line, that came since the last time. The last may be cut short when the pipe was full.
@@ -220,7 +220,7 @@ pub(crate) fn kernel_version() -> String {
 }
 
 /// Waits until somebody asks this program to end: SIGINT or SIGTERM. Gives the signal's name.
-pub(crate) async fn asked_to_end() -> io::Result<&'static str> {
+pub(super) async fn end_signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

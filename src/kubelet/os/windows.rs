@@ -150,7 +150,7 @@ pub(crate) fn memory_bytes() -> io::Result<u64> {
 }
 
 /// Waits until somebody asks this program to end.
-pub(crate) async fn asked_to_end() -> io::Result<&'static str> {
+pub(super) async fn end_signal() -> io::Result<&'static str> {
     tokio::signal::ctrl_c().await?;
     Ok("Ctrl-C")
 }

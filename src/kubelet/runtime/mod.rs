@@ -2,4 +2,4 @@
 
 mod process;
 
-pub(crate) use process::{Found, Processes};
+pub(crate) use process::{Found, Processes, attempts, or_nothing};

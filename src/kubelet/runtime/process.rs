@@ -53,7 +53,11 @@ impl Processes {
         }
         // The lock first: when it is free, the state is the last one.
         let is_guarded = is_locked(&folder)?;
-        Ok(Some(Found { is_guarded, desired: folder.read_desired()?, state: folder.read_state()? }))
+        let (desired, state) = (folder.read_desired(), folder.read_state());
+        if is_guarded {
+            return Ok(Some(Found { is_guarded, desired: desired?, state: state? }));
+        }
+        Ok(Some(Found { is_guarded, desired: or_nothing(desired)?, state: or_nothing(state)? }))
     }
 
     /// Makes the pod's folder.
@@ -66,9 +70,10 @@ impl Processes {
     /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
     pub(crate) fn start(&self, uid: &PodUid, runs: Vec<Run>, is_guarded: bool) -> io::Result<Option<Child>> {
         let folder = self.root.pod(uid);
-        let mut desired = folder.read_desired()?;
+        let mut desired = or_nothing(folder.read_desired())?;
         // A shim that was asked before may have started something without having had the time to say so.
-        let is_repeated = runs.iter().any(|run| desired.runs.iter().any(|asked| asked.container == run.container && asked.attempt == run.attempt));
+        let is_repeated =
+            runs.iter().any(|run| desired.runs.iter().any(|asked| asked.container == run.container && asked.attempt == run.attempt));
         if is_repeated && !is_guarded {
             self.kill_marked(|pod| pod == uid.as_str())?;
         }
@@ -168,6 +173,17 @@ impl Processes {
 
 /// How often marked processes are looked for, at most: a killed one may still be visible for a moment.
 const SWEEPS: usize = 20;
+
+/// A machine that lost its power may leave a file empty that was written shortly before. Of what it told nothing runs any more.
+pub(crate) fn or_nothing<T: Default>(read: io::Result<T>) -> io::Result<T> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(%error, "a damaged file is taken for an empty one");
+            Ok(T::default())
+        }
+        other => other,
+    }
+}
 
 /// The runs of a container that have a log, ascending.
 pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u32>> {

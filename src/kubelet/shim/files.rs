@@ -171,9 +171,9 @@ impl PodFolder {
         self.0.join("pod.binpb")
     }
 
-    /// The ports that the pod has.
+    /// The ports that the pod has, as an encoded status.
     pub(crate) fn ports(&self) -> PathBuf {
-        self.0.join("ports.json")
+        self.0.join("ports.binpb")
     }
 
     /// The folder that containers start in.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
 
 use crate::kubelet::os::{self, Bell, Reaped};
+use crate::kubelet::runtime::or_nothing;
 use crate::time::{self, Clock};
 
 /// Between two kills of a tree that doesn't get smaller fast enough, and before a state that could not be written is written again.
@@ -82,7 +83,7 @@ struct Shim {
 impl Shim {
     fn new(folder: PodFolder) -> io::Result<Self> {
         let clock = Clock::system();
-        let mut state = folder.read_state()?;
+        let mut state = or_nothing(folder.read_state())?;
         state.mark_lost(time::millis(&clock.now()));
         let desired = Desired::default();
         Ok(Self { folder, clock, desired, state, written: None, ending: BTreeMap::new(), stopping: None, has_children: false })

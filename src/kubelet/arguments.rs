@@ -1,0 +1,95 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::{Config, DEFAULT_MAX_PODS, node};
+use crate::error::{Error, Result};
+
+/// Runs the pods that are bound to this node, and leads connections to services.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kubelet", version)]
+pub struct Arguments {
+    /// The apiserver: http://HOST:PORT or unix:PATH.
+    #[arg(long, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443")]
+    pub server: String,
+    /// The node's name, unique in the cluster [default: the machine's name]
+    #[arg(long, env = "BLUEBIRD_NODE_NAME")]
+    node_name: Option<String>,
+    /// Where pods, their logs and this kubelet's identity are kept; each kubelet of a machine needs its own [default: a folder of the node's name in the
+    /// user's data folder]
+    #[arg(long, env = "BLUEBIRD_ROOT_DIR")]
+    root_dir: Option<PathBuf>,
+    /// The address at which other nodes reach this one's pods [default: the one that leads to the apiserver]
+    #[arg(long, env = "BLUEBIRD_NODE_IP")]
+    node_ip: Option<IpAddr>,
+    /// A label of the node; may be repeated, or list several with commas.
+    #[arg(long = "label", env = "BLUEBIRD_LABELS", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// How many pods the scheduler may place here. A pod costs about a megabyte besides what its processes use.
+    #[arg(long, env = "BLUEBIRD_MAX_PODS", default_value_t = DEFAULT_MAX_PODS)]
+    max_pods: u32,
+    /// Don't make services reachable on this machine.
+    #[arg(long, env = "BLUEBIRD_NO_ROUTES")]
+    no_routes: bool,
+    /// The executable that guards a pod's processes as `SHIM shim FOLDER` [default: this one]
+    #[arg(long, env = "BLUEBIRD_SHIM")]
+    shim: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// What they mean.
+    ///
+    /// # Errors
+    /// Invalid when there is no data folder and no other was named.
+    pub fn config(&self) -> Result<Config> {
+        let name = self.node_name.clone().unwrap_or_else(node::default_node_name);
+        let root_dir = match &self.root_dir {
+            Some(folder) => folder.clone(),
+            None => directories::ProjectDirs::from("", "", "bluebird")
+                .map(|folders| folders.data_local_dir().join("nodes").join(&name))
+                .ok_or_else(|| Error::invalid("", "this user has no data folder; name one with --root-dir"))?,
+        };
+        let defaults = Config::new(name, root_dir);
+        Ok(Config {
+            node_ip: Some(self.node_ip.unwrap_or_else(|| node::address_towards(&self.server))),
+            labels: self.labels.iter().cloned().collect(),
+            shim_program: self.shim.clone().unwrap_or(defaults.shim_program),
+            routes: !self.no_routes,
+            max_pods: self.max_pods,
+            node_name: defaults.node_name,
+            root_dir: defaults.root_dir,
+        })
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_a_help_line_and_an_environment_variable() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for argument in command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str())) {
+            assert!(argument.get_help().is_some() && argument.get_env().is_some(), "{argument}");
+        }
+    }
+
+    #[test]
+    fn labels_may_be_repeated_or_listed() {
+        let arguments = Arguments::parse_from(["kubelet", "--root-dir", "r", "--label", "a=1,b=2", "--label", "c=x=y"]);
+        let labels: Vec<_> = arguments.config().unwrap().labels.into_iter().collect();
+        assert_eq!(labels, [("a", "1"), ("b", "2"), ("c", "x=y")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert!(Arguments::try_parse_from(["kubelet", "--label", "a"]).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! What this node is and can do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use prost_types::Timestamp;
+
+use super::{Config, os};
+use crate::api::condition;
+use crate::api::v1::{ConditionStatus, Node, NodeInfo, NodeSpec, NodeStatus, ObjectMeta};
+use crate::error::{Error, Result};
+
+/// Begins the labels that only the kubelet sets.
+const LABEL_PREFIX: &str = "kubernetes.io/";
+
+/// What the node can do that another might not, sorted.
+pub(crate) fn capabilities(routes: bool) -> Vec<String> {
+    let mut capabilities = Vec::new();
+    if routes {
+        capabilities.push("routes.proxy".to_owned());
+    }
+    if os::RUNS_PROCESSES {
+        capabilities.push("runtime.process".to_owned());
+    }
+    capabilities
+}
+
+/// The node as it introduces itself.
+///
+/// # Errors
+/// Invalid for a label that isn't the user's to set.
+pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], started: Timestamp, now: Timestamp) -> Result<Node> {
+    if let Some(reserved) = config.labels.keys().find(|label| label.starts_with(LABEL_PREFIX)) {
+        return Err(Error::invalid("labels", format!("the label {reserved} is set by the kubelet itself; choose another prefix")));
+    }
+    let hostname = os::hostname();
+    let own = [("os", os::NAME), ("arch", arch()), ("hostname", hostname.as_str())];
+    let mut labels: std::collections::HashMap<String, String> = config.labels.clone().into_iter().collect();
+    labels.extend(own.map(|(name, value)| (format!("{LABEL_PREFIX}{name}"), value.to_owned())));
+
+    let mut conditions = Vec::new();
+    condition::set(&mut conditions, condition::READY, ConditionStatus::True, "KubeletReady", "the kubelet is connected", now);
+    let status = NodeStatus {
+        conditions,
+        info: Some(NodeInfo {
+            os: os::NAME.to_owned(),
+            arch: arch().to_owned(),
+            kernel: os::kernel_version(),
+            hostname,
+            kubelet_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
+        capacity: capacity(config.max_pods)?.into_iter().collect(),
+        capabilities: capabilities.to_vec(),
+        host_ip: host_ip.to_string(),
+        start_time: Some(started),
+    };
+    let metadata = ObjectMeta { name: config.node_name.clone(), labels, ..ObjectMeta::default() };
+    Ok(Node { metadata: Some(metadata), spec: Some(NodeSpec::default()), status: Some(status) })
+}
+
+fn capacity(max_pods: u32) -> Result<[(String, String); 3]> {
+    let cores =
+        std::thread::available_parallelism().map_err(|error| Error::internal(format!("the processors can't be counted: {error}")))?;
+    let memory = os::memory_bytes().map_err(|error| Error::internal(format!("the memory can't be measured: {error}")))?;
+    Ok([("cpu", cores.to_string()), ("memory", memory.to_string()), ("pods", max_pods.to_string())]
+        .map(|(name, amount)| (name.to_owned(), amount)))
+}
+
+/// As container images name it.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The machine's own name, fit to be a node's.
+pub fn default_node_name() -> String {
+    let hostname = os::hostname().to_lowercase();
+    let fits = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-' || character == '.';
+    let name: String = hostname.chars().map(|character| if fits(character) { character } else { '-' }).collect();
+    match name.trim_matches(['-', '.']) {
+        "" => "node".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// The address of this machine on the way to a server: where others can reach its pods. Loopback for a server on this machine.
+pub fn address_towards(server: &str) -> IpAddr {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let authority = server.split("://").nth(1).unwrap_or(server).split(['/', ',']).next().unwrap_or_default();
+    let Some(server) = authority.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) else { return loopback };
+    // Connecting a datagram socket sends nothing; the kernel only chooses the way.
+    let any = SocketAddr::new(if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() }, 0);
+    let chosen = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(server)?;
+        socket.local_addr()
+    });
+    chosen.map_or(loopback, |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_tells_what_it_is_and_can_do() {
+        let mut config = Config::new("n1", "unused".into());
+        config.labels.insert("zone".to_owned(), "a".to_owned());
+        let now = Timestamp { seconds: 5, nanos: 0 };
+        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(true), now, now).unwrap();
+        let labels = &node.metadata.as_ref().unwrap().labels;
+        assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", os::NAME));
+        let status = node.status.unwrap();
+        assert!(condition::is_true(&status.conditions, condition::READY));
+        assert!(status.capabilities.is_sorted(), "{:?}", status.capabilities);
+        assert!(crate::api::quantity::bytes(&status.capacity["memory"]).unwrap() > 0, "{:?}", status.capacity);
+    }
+
+    #[test]
+    fn a_label_of_the_kubelets_own_cannot_be_forged() {
+        let mut config = Config::new("n1", "unused".into());
+        config.labels.insert("kubernetes.io/os".to_owned(), "plan9".to_owned());
+        let now = Timestamp::default();
+        assert!(matches!(node(&config, Ipv4Addr::LOCALHOST.into(), &[], now, now), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn the_address_towards_a_server_on_this_machine_is_loopback() {
+        assert_eq!(address_towards("http://127.0.0.1:7443"), Ipv4Addr::LOCALHOST);
+        assert_eq!(address_towards("unix:/run/bluebird.sock"), Ipv4Addr::LOCALHOST);
+    }
+}

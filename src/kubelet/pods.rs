@@ -1,0 +1,316 @@
+//! The pods of this node: for each, observe → plan → apply → report.
+
+mod apply;
+mod entry;
+mod events;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use entry::Entry;
+use prost_types::Timestamp;
+
+use super::drain::Drains;
+use super::environment::Environment;
+use super::observe;
+use super::plan::{self, DesiredPod};
+use super::ports::Ports;
+use super::report::Reporter;
+use super::root::Root;
+use super::runtime::Processes;
+use super::status::{Facts, status};
+use super::uid::PodUid;
+use super::wakes::{Wakes, Woken};
+use crate::api::v1::{Pod, PodStatus};
+use crate::api::{Kind, ObjectKey, Resource, Revision};
+use crate::client::{Cache, Cached, Client, Recorder};
+use crate::tasks::Tasks;
+use crate::time::{self, Clock};
+
+/// How often one pod is planned for in one pass, at most: each plan but the last one did something.
+const ROUNDS: usize = 4;
+
+/// What acting on pods needs, shared with the other parts of the kubelet.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) node_name: String,
+    pub(crate) host_ip: IpAddr,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) root: Arc<Root>,
+    pub(crate) processes: Processes,
+    pub(crate) base_environment: Environment,
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) recorder: Recorder,
+    pub(crate) drains: Arc<Drains>,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) finished: Arc<Finished>,
+    /// Set when the apiserver's cluster is known to be the one whose pods these are.
+    pub(crate) has_joined: Arc<AtomicBool>,
+    /// Set when all pods shall end, since the kubelet's owner goes away with them.
+    pub(crate) stops_all: Arc<AtomicBool>,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// The pods here that will never run again: whoever follows their logs needn't wait.
+#[derive(Debug, Default)]
+pub(crate) struct Finished(Mutex<BTreeSet<PodUid>>);
+
+impl Finished {
+    pub(crate) fn contains(&self, uid: &PodUid) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+    }
+
+    fn set(&self, uid: &PodUid, is_finished: bool) {
+        let mut finished = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_finished {
+            finished.insert(uid.clone());
+        } else {
+            finished.remove(uid);
+        }
+    }
+}
+
+/// Every pod that is wanted here or has left a trace here.
+#[derive(Debug)]
+pub(crate) struct Pods {
+    links: Links,
+    entries: BTreeMap<PodUid, Entry>,
+    /// An object of one name may have been several pods, one after the other.
+    by_key: BTreeMap<ObjectKey, BTreeSet<PodUid>>,
+    ports: Ports,
+    /// False until the cache has shown everything that is wanted of this node, once. Before that nothing is taken for unwanted.
+    knows_all: bool,
+}
+
+impl Pods {
+    /// Finds again what an earlier kubelet left in the root folder.
+    pub(crate) fn adopt(links: Links) -> std::io::Result<Self> {
+        let ports = Ports::new(links.host_ip);
+        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, knows_all: false };
+        for uid in pods.links.processes.list()? {
+            let entry = Entry::from_folder(&pods.links.root.pod(&uid))?;
+            if let Some(pod) = &entry.pod {
+                pods.by_key.entry(pod.key()).or_default().insert(uid.clone());
+            }
+            pods.ports.remember(&uid, &entry.ports);
+            if pods.links.processes.look(&uid)?.is_some_and(|found| found.is_guarded) {
+                tracing::info!(pod = %uid, "adopting a pod that runs");
+                pods.links.wake_at_silence(&uid);
+            }
+            pods.entries.insert(uid, entry);
+        }
+        Ok(pods)
+    }
+
+    /// Brings these pods, and those of the keys, closer to what is wanted. Gives when to look again even if nothing happens.
+    pub(crate) fn pass(&mut self, keys: &BTreeSet<ObjectKey>, woken: Woken) -> Option<Timestamp> {
+        let mut uids = match woken {
+            Woken::Pods(uids) => uids,
+            Woken::All => self.entries.keys().cloned().collect(),
+        };
+        let knew_all = self.knows_all;
+        if !self.knows_all && self.links.has_joined.load(Ordering::Acquire) && self.links.cache.revision() > Revision::ZERO {
+            self.knows_all = true;
+        }
+        if self.knows_all && !knew_all {
+            let wanted: BTreeSet<ObjectKey> = self.links.cache.list::<Pod>().iter().map(|pod| pod.key()).collect();
+            uids.extend(wanted.iter().flat_map(|key| self.know(key)).collect::<Vec<_>>());
+            self.sweep();
+            uids.extend(self.entries.keys().cloned());
+        } else if self.knows_all {
+            for key in keys.iter().filter(|key| key.kind() == Kind::Pod) {
+                uids.extend(self.know(key));
+            }
+        }
+        let mut done = BTreeSet::new();
+        for uid in uids {
+            if done.insert(uid.clone()) {
+                self.reconcile(&uid);
+            }
+        }
+        self.entries.values().filter_map(|entry| entry.look_again).min_by_key(time::millis)
+    }
+
+    /// Whether some process of some pod is still guarded.
+    pub(crate) fn any_runs(&self) -> bool {
+        self.entries.keys().any(|uid| self.links.processes.look(uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded)))
+    }
+
+    /// The longest grace period of any pod here.
+    pub(crate) fn longest_grace(&self) -> std::time::Duration {
+        self.entries.values().filter_map(|entry| entry.pod.as_ref()).map(observe::grace_of).max().unwrap_or_default()
+    }
+
+    /// Every pod that a key stands or stood for; the one that it stands for now is up to date afterwards.
+    fn know(&mut self, key: &ObjectKey) -> Vec<PodUid> {
+        let uids = self.by_key.entry(key.clone()).or_default();
+        if let Some(pod) = self.links.wanted(key)
+            && let Some(uid) = PodUid::new(&pod.meta().uid)
+        {
+            uids.insert(uid.clone());
+            self.entries.entry(uid).or_default().pod = Some((*pod).clone());
+        }
+        let known = uids.iter().cloned().collect();
+        if uids.is_empty() {
+            self.by_key.remove(key);
+        }
+        known
+    }
+
+    fn reconcile(&mut self, uid: &PodUid) {
+        for _ in 0..ROUNDS {
+            match self.step(uid) {
+                Ok(true) => continue,
+                Ok(false) => break,
+                Err(error) => {
+                    let Some(entry) = self.entries.get_mut(uid) else { return };
+                    tracing::warn!(pod = %uid, %error, "the pod can't be made as it should be");
+                    entry.fail(error.to_string(), &self.links.clock.now());
+                    break;
+                }
+            }
+        }
+        if let Some(entry) = self.entries.get_mut(uid) {
+            self.links.report(uid, entry);
+            if self.links.finished.contains(uid) {
+                self.ports.release(uid);
+            }
+        }
+    }
+
+    /// One turn for one pod; true when something was done and more may be to do.
+    fn step(&mut self, uid: &PodUid) -> std::io::Result<bool> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
+        let now = self.links.clock.now();
+        self.links.observe(uid, entry, self.knows_all)?;
+        if let Some((_, retry_at)) = &entry.failure
+            && time::millis(retry_at) > time::millis(&now)
+        {
+            entry.look_again = Some(*retry_at);
+            return Ok(false);
+        }
+        let plan = match self.links.stops_all.load(Ordering::Acquire) {
+            true => plan::plan_to_stop(entry.observed.as_ref()),
+            false => plan::plan(entry.desired.as_ref(), entry.observed.as_ref(), &now),
+        };
+        entry.look_again = plan.look_again;
+        if plan.actions.is_empty() {
+            entry.failure = None;
+            if entry.desired.is_none() && entry.observed.is_none() {
+                self.forget(uid);
+            }
+            return Ok(false);
+        }
+        tracing::debug!(pod = %uid, %plan, "planned");
+        let is_done = self.apply(uid, &plan, &now)?;
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.failure = None;
+        }
+        Ok(is_done)
+    }
+
+    /// Kills processes that carry this kubelet's mark and belong to no pod that is guarded.
+    fn sweep(&self) {
+        let is_guarded = |pod: &str| {
+            let Some(uid) = PodUid::new(pod) else { return false };
+            let starts = self.entries.get(&uid).is_some_and(Entry::has_shim);
+            starts || self.links.processes.look(&uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded))
+        };
+        match self.links.processes.sweep(is_guarded) {
+            Ok(0) => {}
+            Ok(killed) => tracing::warn!(killed, "killed processes that belonged to no pod any more"),
+            Err(error) => tracing::error!(%error, "processes that belong to no pod can't be looked for"),
+        }
+    }
+
+    fn forget(&mut self, uid: &PodUid) {
+        self.entries.remove(uid);
+        self.ports.release(uid);
+        self.links.reporter.forget(uid);
+        self.links.drains.forget(uid);
+        self.links.finished.set(uid, false);
+        self.by_key.retain(|_, uids| {
+            uids.remove(uid);
+            !uids.is_empty()
+        });
+    }
+}
+
+impl Links {
+    /// The object of a key, if it is a pod of this node.
+    fn wanted(&self, key: &ObjectKey) -> Option<Cached<Pod>> {
+        let pod = self.cache.get::<Pod>(key.namespace(), key.name())?;
+        (pod.spec.as_ref()?.node_name == self.node_name).then_some(pod)
+    }
+
+    /// Brings an entry up to date with the objects and the files.
+    fn observe(&self, uid: &PodUid, entry: &mut Entry, knows_all: bool) -> std::io::Result<()> {
+        let mut found = self.processes.look(uid)?;
+        if let Some(found) = &mut found {
+            // A new shim takes a moment to lock its pod.
+            found.is_guarded |= entry.has_shim();
+        }
+        let wanted = entry.pod.as_ref().and_then(|pod| self.wanted(&pod.key())).filter(|pod| pod.meta().uid == uid.as_str());
+        entry.is_current = knows_all && wanted.is_some();
+        match (knows_all, wanted) {
+            (true, Some(pod)) => {
+                entry.desired = Some(observe::desired(&pod, &self.capabilities));
+                entry.pod = Some((*pod).clone());
+            }
+            (true, None) => entry.desired = None,
+            // Alone: what was wanted when it was last known still is.
+            (false, _) => entry.desired = entry.pod.as_ref().map(|pod| observe::desired(pod, &self.capabilities)),
+        }
+        let grace = entry.pod.as_ref().map(observe::grace_of).unwrap_or_default();
+        entry.observed = found.map(|found| observe::observed(&found, entry.is_prepared, grace, &entry.blocked));
+        Ok(())
+    }
+
+    /// Tells the apiserver how a pod is, if it is not so already.
+    fn report(&self, uid: &PodUid, entry: &mut Entry) {
+        let (Some(pod), Some(desired)) = (&entry.pod, &entry.desired) else { return };
+        let before = self.status_before(uid, pod);
+        let next = self.status_of(entry, desired, &before);
+        self.finished.set(uid, super::phase::is_finished(next.phase()));
+        if !entry.is_current || entry.is_released() || next == before {
+            return;
+        }
+        events::record(&self.recorder, pod, &before, &next);
+        self.reporter.report(uid, &pod.key(), next);
+    }
+
+    /// The newest status that the apiserver has or will have.
+    fn status_before(&self, uid: &PodUid, pod: &Pod) -> PodStatus {
+        let cached = || pod.status.clone().unwrap_or_default();
+        self.reporter.newest(uid, Revision(pod.meta().resource_version)).unwrap_or_else(cached)
+    }
+
+    fn status_of(&self, entry: &Entry, desired: &DesiredPod, before: &PodStatus) -> PodStatus {
+        status(&Facts {
+            before,
+            desired,
+            observed: entry.observed.as_ref(),
+            ports: &entry.ports,
+            host_ip: &self.host_ip.to_string(),
+            failure: entry.failure.as_ref(),
+            now: &self.clock.now(),
+        })
+    }
+
+    /// Wakes a pod when its shim, which is not our child, is gone.
+    fn wake_at_silence(&self, uid: &PodUid) {
+        let (bell, wakes, uid, token) = (self.root.pod(uid).bell(), self.wakes.clone(), uid.clone(), self.tasks.token());
+        self.tasks.spawn("adopted shim", async move {
+            match token.run_until_cancelled(super::os::silence(&bell)).await {
+                Some(Err(error)) => tracing::warn!(pod = %uid, %error, "the end of a shim will be seen late"),
+                Some(Ok(())) | None => {}
+            }
+            wakes.pod(&uid);
+        });
+    }
+}

@@ -1,0 +1,200 @@
+//! Does what a plan says.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prost_types::Timestamp;
+
+use super::entry::Entry;
+use super::{Links, Pods};
+use crate::api::v1::{EventType, Pod, PodStatus, Service};
+use crate::api::{ObjectKey, Resource};
+use crate::client::{Backoff, Client, DeleteOptions, subject};
+use crate::error::{Error, Result};
+use crate::kubelet::environment::{self, Surroundings};
+use crate::kubelet::observe::Blocked;
+use crate::kubelet::plan::{Action, Attempt, Plan, backoff};
+use crate::kubelet::ports::PortTaken;
+use crate::kubelet::report::status_object;
+use crate::kubelet::shim::files::Run;
+use crate::kubelet::uid::PodUid;
+use crate::time;
+
+/// The longest wait before the first and before any new attempt to complete a deletion.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+impl Pods {
+    /// Does the steps in their order, up to the first that takes its time; false when one does, and will wake the pod.
+    pub(super) fn apply(&mut self, uid: &PodUid, plan: &Plan, now: &Timestamp) -> io::Result<bool> {
+        let mut starts = Vec::new();
+        for action in &plan.actions {
+            let is_done = match action {
+                Action::Prepare => self.prepare(uid)?,
+                Action::Start { container, attempt } => {
+                    starts.extend(self.ready_to_start(uid, container, *attempt, now)?);
+                    true
+                }
+                Action::MarkLost => self.links.processes.mark_lost(uid).map(|()| true)?,
+                Action::Drain => self.drain(uid),
+                Action::Stop { grace } => self.stop(uid, *grace)?,
+                Action::Release => self.release(uid),
+                Action::Remove => self.remove(uid)?,
+            };
+            if !is_done {
+                return Ok(false);
+            }
+        }
+        if !starts.is_empty() {
+            self.start(uid, starts)?;
+        }
+        Ok(true)
+    }
+
+    fn prepare(&mut self, uid: &PodUid) -> io::Result<bool> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
+        let Some(pod) = &entry.pod else { return Ok(false) };
+        let folder = self.links.root.pod(uid);
+        self.links.processes.prepare(uid)?;
+        entry.save_pod(&folder)?;
+        entry.ports = self.ports.assign(uid, pod).map_err(|PortTaken(message)| io::Error::new(io::ErrorKind::AddrInUse, message))?;
+        entry.save_ports(&folder)?;
+        entry.is_prepared = true;
+        Ok(true)
+    }
+
+    /// The run, unless a port that it needs is taken.
+    fn ready_to_start(&mut self, uid: &PodUid, container: &str, attempt: Attempt, now: &Timestamp) -> io::Result<Option<Run>> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(None) };
+        let Some(pod) = &entry.pod else { return Ok(None) };
+        let before = entry.ports.clone();
+        if let Err(PortTaken(message)) = self.ports.claim(uid, pod, container, &mut entry.ports) {
+            let tries = entry.blocked.get(container).map_or(0, |blocked| blocked.tries);
+            let retry_at = time::after(now, backoff(tries));
+            let blocked = Blocked { next: attempt, message, retry_at, tries: tries.saturating_add(1) };
+            entry.blocked.insert(container.to_owned(), blocked);
+            return Ok(None);
+        }
+        entry.blocked.remove(container);
+        if entry.ports != before {
+            entry.save_ports(&self.links.root.pod(uid))?;
+        }
+        Ok(self.links.run(uid, entry, container, attempt))
+    }
+
+    fn start(&mut self, uid: &PodUid, runs: Vec<Run>) -> io::Result<()> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(()) };
+        let is_guarded = entry.observed.as_ref().is_some_and(|observed| observed.is_guarded);
+        let Some(mut shim) = self.links.processes.start(uid, runs, is_guarded)? else { return Ok(()) };
+        let lives = Arc::new(AtomicBool::new(true));
+        entry.shim = Some(lives.clone());
+        let (wakes, uid, token) = (self.links.wakes.clone(), uid.clone(), self.links.tasks.token());
+        self.links.tasks.spawn("shim", async move {
+            // A shim that outlives the kubelet is reaped by whoever inherits it.
+            if let Some(Err(error)) = token.run_until_cancelled(shim.wait()).await {
+                tracing::warn!(pod = %uid, %error, "a shim can't be awaited");
+            }
+            lives.store(false, Ordering::Release);
+            wakes.pod(&uid);
+        });
+        Ok(())
+    }
+
+    fn drain(&self, uid: &PodUid) -> bool {
+        let Some(pod) = self.entries.get(uid).and_then(|entry| entry.pod.as_ref()) else { return true };
+        self.links.drains.is_drained(uid, pod.key().namespace())
+    }
+
+    fn stop(&self, uid: &PodUid, grace: Duration) -> io::Result<bool> {
+        let entry = self.entries.get(uid);
+        let is_told = entry.and_then(|entry| entry.observed.as_ref()).is_some_and(|observed| observed.stopping == Some(grace));
+        if is_told {
+            return Ok(false);
+        }
+        self.links.processes.stop(uid, grace)?;
+        if let Some(pod) = entry.and_then(|entry| entry.pod.as_ref()) {
+            let note = format!("asked to end within {} s", grace.as_secs());
+            self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
+        }
+        Ok(false)
+    }
+
+    fn release(&mut self, uid: &PodUid) -> bool {
+        let Some(entry) = self.entries.get_mut(uid) else { return true };
+        if let Some(is_released) = &entry.release {
+            return is_released.load(Ordering::Acquire);
+        }
+        let (Some(pod), Some(desired)) = (&entry.pod, &entry.desired) else { return true };
+        let before = self.links.status_before(uid, pod);
+        let last = self.links.status_of(entry, desired, &before);
+        let key = pod.key();
+        self.links.reporter.forget(uid);
+        let is_released = Arc::new(AtomicBool::new(false));
+        entry.release = Some(is_released.clone());
+        let (client, wakes, uid, token) = (self.links.client.clone(), self.links.wakes.clone(), uid.clone(), self.links.tasks.token());
+        self.links.tasks.spawn("release", async move {
+            let changed = (last != before).then_some(last);
+            if token.run_until_cancelled(complete_deletion(&client, &uid, &key, changed)).await.is_some() {
+                is_released.store(true, Ordering::Release);
+                wakes.pod(&uid);
+            }
+        });
+        false
+    }
+
+    fn remove(&mut self, uid: &PodUid) -> io::Result<bool> {
+        self.links.processes.remove(uid)?;
+        self.ports.release(uid);
+        if let Some(entry) = self.entries.get_mut(uid) {
+            (entry.is_prepared, entry.observed) = (false, None);
+            entry.ports.clear();
+        }
+        Ok(true)
+    }
+}
+
+impl Links {
+    /// What the shim is asked for.
+    fn run(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt) -> Option<Run> {
+        let pod = entry.pod.as_ref()?;
+        let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == name)?;
+        let folder = self.root.pod(uid);
+        let services = self.cache.list_in::<Service>(pod.key().namespace());
+        let surroundings = Surroundings { base: &self.base_environment, root: self.root.path(), uid, ports: &entry.ports };
+        let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
+        let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
+        Some(Run {
+            container: name.to_owned(),
+            attempt: attempt.number,
+            streak: attempt.streak,
+            command: environment::command(container, &env),
+            env,
+            working_dir,
+            log: folder.log(name, attempt.number),
+        })
+    }
+}
+
+/// Until the apiserver has taken note: how the pod ended, and that nothing of it is left.
+async fn complete_deletion(client: &Client, uid: &PodUid, key: &ObjectKey, mut status: Option<PodStatus>) {
+    let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+    loop {
+        match try_to_complete(client, uid, key, &mut status).await {
+            Ok(()) | Err(Error::NotFound(_) | Error::Conflict { .. }) => return,
+            Err(error) => tracing::debug!(pod = %key, %error, "the deletion could not be completed and is tried again"),
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+async fn try_to_complete(client: &Client, uid: &PodUid, key: &ObjectKey, status: &mut Option<PodStatus>) -> Result<()> {
+    if let Some(last) = status.as_ref() {
+        let object = status_object(uid, key, last.clone());
+        client.update_status(vec![object]).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
+        *status = None;
+    }
+    let options = DeleteOptions { uid: Some(uid.to_string()), grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    client.delete::<Pod>(key.namespace(), key.name(), options).await.map(drop)
+}

@@ -1,0 +1,93 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prost::Message;
+use prost_types::Timestamp;
+
+use crate::api::v1::{AssignedPort, Pod, PodStatus};
+use crate::kubelet::observe::Blocked;
+use crate::kubelet::os;
+use crate::kubelet::plan::{DesiredPod, ObservedPod, backoff};
+use crate::kubelet::shim::files::PodFolder;
+use crate::time;
+
+/// What is known of one pod. What has to outlive the kubelet is in the pod's folder.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// As the cache or, before that has shown all, the folder has it.
+    pub(super) pod: Option<Pod>,
+    /// The apiserver still has the pod, and for this node.
+    pub(super) is_current: bool,
+    /// As of the last look.
+    pub(super) desired: Option<DesiredPod>,
+    /// As of the last look.
+    pub(super) observed: Option<ObservedPod>,
+    /// The folder is complete.
+    pub(super) is_prepared: bool,
+    /// In the order of the spec.
+    pub(super) ports: Vec<AssignedPort>,
+    /// Containers that can't be asked for since a port is taken.
+    pub(super) blocked: BTreeMap<String, Blocked>,
+    /// True while the shim that this kubelet started lives.
+    pub(super) shim: Option<Arc<AtomicBool>>,
+    /// True when the completion of the deletion was acknowledged.
+    pub(super) release: Option<Arc<AtomicBool>>,
+    /// What could not be done, and when it is tried again.
+    pub(super) failure: Option<(String, Timestamp)>,
+    /// How often before that, in a row.
+    failures: u32,
+    /// When to plan again even if nothing happens.
+    pub(super) look_again: Option<Timestamp>,
+}
+
+impl Entry {
+    /// What an earlier kubelet has left. A folder that it could not complete is as good as empty.
+    pub(super) fn from_folder(folder: &PodFolder) -> io::Result<Self> {
+        let pod = read(&folder.pod())?.and_then(|bytes| Pod::decode(bytes.as_slice()).ok());
+        let ports = read(&folder.ports())?.and_then(|bytes| PodStatus::decode(bytes.as_slice()).ok());
+        let is_prepared = pod.is_some() && ports.is_some();
+        Ok(Self { pod, is_prepared, ports: ports.unwrap_or_default().ports, ..Self::default() })
+    }
+
+    /// Keeps the pod for the next kubelet.
+    pub(super) fn save_pod(&self, folder: &PodFolder) -> io::Result<()> {
+        match &self.pod {
+            Some(pod) => os::write_atomically(&folder.pod(), &pod.encode_to_vec()),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the ports for the next kubelet.
+    pub(super) fn save_ports(&self, folder: &PodFolder) -> io::Result<()> {
+        let ports = PodStatus { ports: self.ports.clone(), ..PodStatus::default() };
+        os::write_atomically(&folder.ports(), &ports.encode_to_vec())
+    }
+
+    /// The shim that this kubelet started lives.
+    pub(super) fn has_shim(&self) -> bool {
+        self.shim.as_ref().is_some_and(|lives| lives.load(Ordering::Acquire))
+    }
+
+    /// The completion of its deletion has begun: the last status is somebody else's to send.
+    pub(super) fn is_released(&self) -> bool {
+        self.release.is_some()
+    }
+
+    /// Something could not be done; the next try is later each time.
+    pub(super) fn fail(&mut self, message: String, now: &Timestamp) {
+        self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
+        let retry_at = time::after(now, backoff(self.failures));
+        self.look_again = Some(retry_at);
+        self.failure = Some((message, retry_at));
+    }
+}
+
+fn read(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

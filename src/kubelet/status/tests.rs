@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use super::*;
+use crate::api::v1::{PodPhase, RestartPolicy};
+use crate::kubelet::plan::Attempt;
+
+const NOW: Timestamp = Timestamp { seconds: 1_000, nanos: 0 };
+
+fn ended(cause: Cause) -> Ended {
+    Ended { cause, started_at: 990_000, finished_at: 999_500 }
+}
+
+fn container(run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
+    ObservedContainer { name: "main".into(), run, previous }
+}
+
+fn finished(cause: Cause) -> ObservedContainer {
+    container(ObservedRun::Ended { attempt: Attempt { number: 2, streak: 2 }, ended: ended(cause) }, None)
+}
+
+fn running() -> ObservedContainer {
+    container(
+        ObservedRun::Running { attempt: Attempt { number: 3, streak: 3 }, pid: 42, started_at: 999_000 },
+        Some(ended(Cause::Signaled(9))),
+    )
+}
+
+fn seen(container: ObservedContainer) -> ObservedPod {
+    ObservedPod { is_prepared: true, is_guarded: true, stopping: None, grace: Duration::ZERO, containers: vec![container] }
+}
+
+fn make(policy: RestartPolicy, before: &PodStatus, observed: Option<&ObservedPod>) -> PodStatus {
+    let desired = DesiredPod { containers: vec!["main".into()], restart_policy: policy, deleted: None, is_finished: false, obstacle: None };
+    status(&Facts { before, desired: &desired, observed, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW })
+}
+
+fn waiting_reason(status: &PodStatus) -> &str {
+    match status.container_statuses[0].state.as_ref().unwrap().state.as_ref().unwrap() {
+        container_state::State::Waiting(waiting) => &waiting.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_running_pod_is_ready_and_tells_how_its_previous_run_ended() {
+    let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&seen(running())));
+    assert_eq!(status.phase(), PodPhase::Running);
+    assert!(condition::is_true(&status.conditions, condition::READY));
+    assert!(condition::is_true(&status.conditions, condition::POD_SCHEDULED));
+    let container = &status.container_statuses[0];
+    assert_eq!((container.ready, container.restart_count), (true, 3));
+    assert_eq!(container.last_termination.as_ref().unwrap().exit_code, 137);
+    assert_eq!((status.host_ip.as_str(), status.start_time), ("10.0.0.1", Some(NOW)));
+}
+
+#[test]
+fn a_crashed_container_tells_when_it_is_started_again() {
+    let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&seen(finished(Cause::Exited(3)))));
+    let container = &status.container_statuses[0];
+    assert_eq!((status.phase(), waiting_reason(&status)), (PodPhase::Running, "CrashLoopBackOff"));
+    assert_eq!(container.next_retry_time, Some(from_millis(1_003_500)));
+    let last = container.last_termination.as_ref().unwrap();
+    assert_eq!((last.exit_code, last.finished_at), (3, Some(from_millis(999_500))));
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_a_start_error_of_a_pending_pod() {
+    let cause = Cause::StartFailed { code: 127, message: "no such program".into() };
+    let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&seen(finished(cause))));
+    assert_eq!((status.phase(), waiting_reason(&status)), (PodPhase::Pending, "StartError"));
+    assert_eq!(status.container_statuses[0].last_termination.as_ref().unwrap().exit_code, 127);
+}
+
+#[test]
+fn a_pod_that_is_not_restarted_ends_by_its_exit_codes() {
+    for (cause, phase, code, reason) in [
+        (Cause::Exited(0), PodPhase::Succeeded, 0, "Completed"),
+        (Cause::Exited(7), PodPhase::Failed, 7, "Error"),
+        (Cause::Signaled(15), PodPhase::Failed, 143, "Error"),
+        (Cause::Lost, PodPhase::Failed, 137, "Lost"),
+        (Cause::StartFailed { code: 126, message: "not executable".into() }, PodPhase::Failed, 126, "StartError"),
+    ] {
+        let status = make(RestartPolicy::Never, &PodStatus::default(), Some(&seen(finished(cause))));
+        let Some(container_state::State::Terminated(ended)) = &status.container_statuses[0].state.as_ref().unwrap().state else {
+            panic!("{status:?}")
+        };
+        assert_eq!((status.phase(), ended.exit_code, ended.reason.as_str()), (phase, code, reason));
+    }
+}
+
+#[test]
+fn a_condition_keeps_the_time_of_its_last_transition() {
+    let first = make(RestartPolicy::Always, &PodStatus::default(), None);
+    assert_eq!((first.phase(), waiting_reason(&first)), (PodPhase::Pending, "ContainerCreating"));
+    let mut later = first.clone();
+    for condition in &mut later.conditions {
+        condition.last_transition_time = Some(Timestamp { seconds: 1, nanos: 0 });
+    }
+    let next = make(RestartPolicy::Always, &later, Some(&seen(running())));
+    let time_of = |name| condition::get(&next.conditions, name).unwrap().last_transition_time.unwrap().seconds;
+    assert_eq!((time_of(condition::POD_SCHEDULED), time_of(condition::READY)), (1, 1_000));
+}
+
+#[test]
+fn a_status_that_is_already_so_does_not_change() {
+    let observed = seen(running());
+    let first = make(RestartPolicy::Always, &PodStatus::default(), Some(&observed));
+    assert_eq!(make(RestartPolicy::Always, &first, Some(&observed)), first);
+}
+
+#[test]
+fn a_pod_that_runs_without_its_shim_is_not_ready() {
+    let observed = ObservedPod { is_guarded: false, ..seen(running()) };
+    let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&observed));
+    assert!(!condition::is_true(&status.conditions, condition::READY));
+}
