@@ -18,6 +18,8 @@ mod requests;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use backoff::Backoff;
 pub use cache::{Cache, Cached};

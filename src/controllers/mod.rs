@@ -58,3 +58,6 @@ impl Context {
         self.cache.reached(crate::api::Revision(written)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ fn wants_node(pod: &Pod) -> bool {
 fn has_ended(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| matches!(status.phase(), PodPhase::Succeeded | PodPhase::Failed))
 }
+
+#[cfg(test)]
+mod tests;
