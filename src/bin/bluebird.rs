@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 
-use bluebird::console::{self, Streams};
+use bluebird::console::{self, Surroundings};
 use bluebird::time::Clock;
 
 fn main() -> ExitCode {
@@ -17,7 +17,16 @@ fn main() -> ExitCode {
     };
     let (mut out, mut err, mut input) = (stdout(), stderr(), stdin());
     let is_terminal = out.is_terminal();
-    let io = Streams { out: &mut out, err: &mut err, input: &mut input, is_terminal };
-    let code = runtime.block_on(console::run(std::env::args_os(), io, Clock::system()));
+    let surroundings = Surroundings {
+        out: &mut out,
+        err: &mut err,
+        input: &mut input,
+        is_terminal,
+        clock: Clock::system(),
+        asked_to_end: || Box::pin(tokio::signal::ctrl_c()),
+    };
+    let code = runtime.block_on(console::run(std::env::args_os(), surroundings));
+    // A thread may still wait for standard input; nobody needs what it would read.
+    runtime.shutdown_background();
     ExitCode::from(code)
 }

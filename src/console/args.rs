@@ -185,7 +185,7 @@ pub(super) struct Echo {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     pub(super) host: IpAddr,
-    /// The name to answer with; the machine's if not given
-    #[arg(long)]
-    pub(super) name: Option<String>,
+    /// The name to answer with
+    #[arg(long, default_value = "echo")]
+    pub(super) name: String,
 }

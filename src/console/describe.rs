@@ -34,7 +34,7 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Describe) -> Res
 
 /// The page about one object, with what else of the cluster belongs to it.
 async fn describe(console: &Console<'_>, client: &Client, object: &Object) -> Result<String> {
-    let now = console.clock.now();
+    let now = console.now();
     let mut page = header(object);
     match &object.kind {
         Some(object::Kind::Pod(pod)) => describe_pod(&mut page, pod),

@@ -1,5 +1,6 @@
 //! A server for examples that says who answered.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,17 +19,22 @@ pub(super) async fn run(console: &mut Console<'_>, args: args::Echo) -> Result<(
         .await
         .map_err(|error| Failure::Failed(format!("cannot listen on {}:{}: {error}", args.host, args.port)))?;
     let address = listener.local_addr().map_err(|error| Failure::Failed(format!("has no address: {error}")))?;
-    let name = args.name.unwrap_or_else(hostname);
+    let name = args.name;
     writeln!(console.io.out, "{name} listens on http://{address}/")?;
     console.io.out.flush()?;
 
     let (asked, mut was_asked) = tokio::sync::watch::channel(false);
+    let asked_to_end = (console.io.asked_to_end)();
     let stop = async move {
-        super::signals::stop_requested().await;
+        if let Err(error) = asked_to_end.await {
+            // Then the server runs until it is killed.
+            tracing::warn!(%error, "signals can't be watched");
+            std::future::pending::<()>().await;
+        }
         asked.send_replace(true);
     };
     let served = name.clone();
-    let router = Router::new().fallback(move |request: Request| std::future::ready(answer(&served, &request)));
+    let router = Router::new().fallback(move |request: Request| std::future::ready(answer(&served, address, &request)));
     let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
     let overdue = async {
         // The sender is dropped only after it has sent.
@@ -43,15 +49,6 @@ pub(super) async fn run(console: &mut Console<'_>, args: args::Echo) -> Result<(
     Ok(())
 }
 
-fn answer(name: &str, request: &Request) -> String {
-    format!("Hello from {name} (pid {} on {}): {} {}\n", std::process::id(), hostname(), request.method(), request.uri())
-}
-
-/// The machine's own name.
-fn hostname() -> String {
-    #[cfg(unix)]
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    #[cfg(not(unix))]
-    let name = std::env::var("COMPUTERNAME").ok();
-    name.unwrap_or_else(|| "unknown".to_owned())
+fn answer(name: &str, address: SocketAddr, request: &Request) -> String {
+    format!("Hello from {name} ({address}, pid {}): {} {}\n", std::process::id(), request.method(), request.uri())
 }

@@ -132,7 +132,7 @@ fn tables(console: &Console<'_>, objects: &[Object], args: &args::Get) -> String
     let tables = by_kind.filter_map(|objects| {
         let layout =
             Layout { kind: objects[0].kind()?, wide: args.output == Output::Wide, namespaces: args.all_namespaces, kinds: several };
-        let rows = objects.iter().map(|object| layout.row(object, &console.clock.now()));
+        let rows = objects.iter().map(|object| layout.row(object, &console.now()));
         let headings = (!args.no_headers).then(|| layout.headings());
         Some(table::lines(&headings.into_iter().chain(rows).collect::<Vec<_>>()))
     });

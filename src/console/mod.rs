@@ -16,7 +16,6 @@ mod input;
 mod logs;
 mod page;
 mod rows;
-mod signals;
 mod table;
 mod targets;
 mod version;
@@ -27,9 +26,11 @@ mod words;
 mod tests;
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::pin::Pin;
 
 use clap::{CommandFactory as _, Parser as _};
+use prost_types::Timestamp;
 
 use self::args::{Cli, Command, Target};
 use self::failure::{Failure, Result};
@@ -37,8 +38,8 @@ use crate::api::DEFAULT_NAMESPACE;
 use crate::client::Client;
 use crate::time::Clock;
 
-/// Where a command reads and writes.
-pub struct Streams<'io> {
+/// What a command has around it.
+pub struct Surroundings<'io> {
     /// For results.
     pub out: &'io mut (dyn Write + Send),
     /// For everything that people should know besides.
@@ -47,18 +48,28 @@ pub struct Streams<'io> {
     pub input: &'io mut (dyn Read + Send),
     /// Whether `out` is a terminal, on which a table may be drawn anew.
     pub is_terminal: bool,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Waits until the program is asked to end, by Ctrl-C for instance. Each call waits for the next time.
+    pub asked_to_end: fn() -> Asked,
 }
+
+/// What [`Surroundings::asked_to_end`] waits with.
+pub type Asked = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// What every command works with.
 struct Console<'io> {
-    io: Streams<'io>,
+    io: Surroundings<'io>,
     target: Target,
-    clock: Clock,
 }
 
 impl Console<'_> {
     fn client(&self) -> Result<Client> {
         Client::new(&self.target.server).map_err(|error| Failure::Usage(failure::describe(&error)))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.io.clock.now()
     }
 
     /// The namespace of objects that name none.
@@ -68,12 +79,12 @@ impl Console<'_> {
 }
 
 /// Runs one command line, the program's name included, and returns the exit code.
-pub async fn run(args: impl IntoIterator<Item = OsString>, io: Streams<'_>, clock: Clock) -> u8 {
+pub async fn run(args: impl IntoIterator<Item = OsString>, io: Surroundings<'_>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(help) => return print_usage(&help, io),
     };
-    let mut console = Console { io, target: cli.target, clock };
+    let mut console = Console { io, target: cli.target };
     match console.run(cli.command).await.and_then(|()| Ok(console.io.out.flush()?)) {
         Ok(()) | Err(Failure::PipeClosed) => 0,
         Err(Failure::Reported) => 1,
@@ -83,7 +94,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, io: Streams<'_>, cloc
 }
 
 /// What clap has to say: help, the version, or what is wrong with the arguments.
-fn print_usage(help: &clap::Error, io: Streams<'_>) -> u8 {
+fn print_usage(help: &clap::Error, io: Surroundings<'_>) -> u8 {
     let stream = if help.use_stderr() { io.err } else { io.out };
     // Whoever closed the pipe doesn't want to know.
     let _ = write!(stream, "{}", help.render());

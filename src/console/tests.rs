@@ -1,8 +1,11 @@
-//! The commands that need no apiserver.
+//! The commands, on what needs no apiserver; `served` has the rest.
+
+mod served;
 
 use std::ffi::OsString;
+use std::io::{Read, Write};
 
-use super::{Streams, run};
+use super::{Asked, Surroundings, run};
 use crate::api::{default_object, manifest, validate};
 use crate::time::Clock;
 
@@ -13,11 +16,20 @@ struct Outcome {
     err: String,
 }
 
+/// No terminal, and nobody who asks the program to end.
+fn surroundings<'io>(
+    out: &'io mut (dyn Write + Send),
+    err: &'io mut (dyn Write + Send),
+    input: &'io mut (dyn Read + Send),
+) -> Surroundings<'io> {
+    let asked_to_end = || -> Asked { Box::pin(std::future::pending()) };
+    Surroundings { out, err, input, is_terminal: false, clock: Clock::system(), asked_to_end }
+}
+
 async fn bluebird(line: &str, input: &str) -> Outcome {
     let args = std::iter::once("bluebird").chain(line.split_whitespace()).map(OsString::from);
     let (mut out, mut err, mut input) = (Vec::new(), Vec::new(), input.as_bytes());
-    let io = Streams { out: &mut out, err: &mut err, input: &mut input, is_terminal: false };
-    let code = run(args, io, Clock::system()).await;
+    let code = run(args, surroundings(&mut out, &mut err, &mut input)).await;
     Outcome { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
 }
 
@@ -110,8 +122,9 @@ async fn a_closed_pipe_is_no_failure() {
         }
     }
     let mut err = Vec::new();
-    let io = Streams { out: &mut Closed, err: &mut err, input: &mut std::io::empty(), is_terminal: false };
-    let code = run(["bluebird", "explain", "pod"].map(OsString::from), io, Clock::system()).await;
+    let (mut closed, mut nothing) = (Closed, std::io::empty());
+    let io = surroundings(&mut closed, &mut err, &mut nothing);
+    let code = run(["bluebird", "explain", "pod"].map(OsString::from), io).await;
     assert_eq!((code, err.as_slice()), (0, &b""[..]));
 }
 

@@ -123,7 +123,7 @@ impl Printer<'_> {
     fn lines(&mut self, console: &Console<'_>, objects: &[Object]) -> String {
         let Some(kind) = objects.first().and_then(Object::kind) else { return String::new() };
         let layout = Layout { kind, wide: self.args.output == Output::Wide, namespaces: self.args.all_namespaces, kinds: self.several };
-        let rows: Vec<_> = objects.iter().map(|object| layout.row(object, &console.clock.now())).collect();
+        let rows: Vec<_> = objects.iter().map(|object| layout.row(object, &console.now())).collect();
         let mut text = String::new();
         let table = self.tables.entry(kind).or_insert_with(|| {
             let table = layout.table(&rows);

@@ -1,0 +1,323 @@
+//! The commands, asking an apiserver in this process.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Outcome, bluebird, check, surroundings};
+use crate::api::v1::*;
+use crate::api::{Resource as _, condition, manifest};
+use crate::apiserver::{self, Apiserver, Config};
+use crate::client::Client;
+use crate::time::Clock;
+
+/// An apiserver of its own, and the console that asks it.
+struct Served {
+    apiserver: Apiserver,
+    client: Client,
+    _folder: TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Config::new(folder.path(), "127.0.0.1:0".parse().expect("an address"));
+        let apiserver = apiserver::start(config, Clock::system()).await.expect("an apiserver");
+        let client = Client::from_channel(apiserver.channel());
+        Self { apiserver, client, _folder: folder }
+    }
+
+    async fn run(&self, line: &str) -> Outcome {
+        self.run_with(line, "").await
+    }
+
+    async fn run_with(&self, line: &str, input: &str) -> Outcome {
+        bluebird(&format!("{line} --server {}", self.apiserver.url()), input).await
+    }
+
+    /// What a line prints that must succeed.
+    async fn print(&self, line: &str) -> String {
+        let outcome = self.run(line).await;
+        assert_eq!(outcome.code, 0, "{line}: {}{}", outcome.out, outcome.err);
+        outcome.out
+    }
+
+    async fn apply(&self, text: &str) -> String {
+        let outcome = self.run_with("apply -f -", text).await;
+        assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
+        outcome.out
+    }
+}
+
+const WEB: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {containers: [{name: main, command: [serve], ports: [{name: http}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+";
+
+/// The lines with their columns one blank apart.
+fn columns(table: &str) -> Vec<String> {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn apply_tells_what_became_of_each_object() {
+    let served = Served::start().await;
+    assert_eq!(served.run_with("apply -f - --dry-run", WEB).await.out, "pod/web created (dry run)\nservice/web created (dry run)\n");
+    assert_eq!(served.apply(WEB).await, "pod/web created\nservice/web created\n");
+    assert_eq!(served.apply(WEB).await, "pod/web unchanged\nservice/web unchanged\n");
+    assert_eq!(served.apply(&WEB.replace("port: 80", "port: 81")).await, "pod/web unchanged\nservice/web configured\n");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_get_prints_can_be_applied() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    for output in ["yaml", "json"] {
+        let printed = served.print(&format!("get pods,svc -o {output}")).await;
+        assert_eq!(manifest::parse(&printed, "out").expect("a manifest").len(), 2);
+        assert_eq!(served.apply(&printed).await, "pod/web unchanged\nservice/web unchanged\n");
+    }
+    assert!(served.print("get pod web -o yaml").await.starts_with("apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n"));
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fault_that_the_apiserver_finds_has_its_place() {
+    let served = Served::start().await;
+    let wrong =
+        WEB.replace("port: 80", "port: 70000").replace("kind: Service\nmetadata: {name: web}", "kind: Service\nmetadata: {name: We_b}");
+    let outcome = served.run_with("apply -f -", &wrong).await;
+    check(&outcome, 1, "standard input:6 (document 2): service/We_b: metadata.name: ");
+    check(&outcome, 1, "spec.ports[0].port: 70000 is no port: 1 to 65535");
+    check(&served.run("get pods").await, 0, "No resources found in default namespace.");
+    let label = WEB.replace("labels: {app: web}", "labels: {app: a b}");
+    check(&served.run_with("apply -f -", &label).await, 1, "metadata.labels[app]: \"a b\" is not a label value");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_change_says_what_to_do() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let outcome = served.run_with("apply -f -", &WEB.replace("[serve]", "[other]")).await;
+    check(
+        &outcome,
+        1,
+        "standard input:1 (document 1): pod/web: spec.containers[0].command: can't change in a pod that exists; delete the pod",
+    );
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn many_objects_are_applied_in_several_requests() {
+    let served = Served::start().await;
+    let pod = |index: usize| WEB.split("---").next().expect("a pod").replace("name: web,", &format!("name: web-{index},"));
+    let text: Vec<_> = (0..150).map(pod).collect();
+    let outcome = served.run_with("apply -f -", &text.join("---\n")).await;
+    check(&outcome, 0, "150 objects are more than one request takes; they go in 2, one after the other.");
+    assert_eq!(outcome.out.lines().filter(|line| line.ends_with(" created")).count(), 150);
+    assert_eq!(served.print("get pods -o name").await.lines().count(), 150);
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn get_prints_tables_as_kubectl_does() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let table = columns(&served.print("get po").await);
+    assert_eq!(table[0], "NAME READY STATUS RESTARTS AGE");
+    assert!(table[1].starts_with("web 0/1 Pending 0 "), "{table:?}");
+    assert!(columns(&served.print("get pods -A").await)[1].starts_with("default web 0/1"));
+    assert!(columns(&served.print("get pods -o wide").await)[1].ends_with("<none> <none> <none>"));
+    assert!(columns(&served.print("get po,svc").await).iter().any(|line| line.starts_with("service/web <none> 80/TCP ")));
+    assert_eq!(served.print("get pods -o name").await, "pod/web\n");
+    assert_eq!(served.print("get pod/web svc/web -o name").await, "pod/web\nservice/web\n");
+    assert_eq!(served.print("get pods --no-headers").await.lines().count(), 1);
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn get_selects_by_label_and_namespace() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    assert_eq!(served.print("get pods -l app=web -o name").await, "pod/web\n");
+    assert_eq!(served.print("get pods -l app!=web -o name").await, "");
+    check(&served.run("get pods -n other").await, 0, "No resources found in other namespace.");
+    check(&served.run("get nodes").await, 0, "No resources found\n");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_answered_with_what_may_be_meant() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    check(&served.run("get pod wbe").await, 1, "there is no Pod \"wbe\" in namespace default; did you mean \"web\"?");
+    check(&served.run("get pod web -n other").await, 1, "there is one in namespace default: add -n default");
+    let outcome = served.run("get pod web zzz").await;
+    check(&outcome, 1, "there is no Pod \"zzz\"");
+    assert_eq!(columns(&outcome.out).len(), 2, "what exists is shown");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn describe_shows_containers_conditions_and_events() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let mut pod: Pod = served.client.get("", "web").await.expect("the pod");
+    let status = pod.status.get_or_insert_default();
+    status.phase = PodPhase::Running.into();
+    let now = Clock::system().now();
+    condition::set(&mut status.conditions, condition::READY, ConditionStatus::False, "ContainersNotReady", "main waits", now);
+    let waiting = ContainerStateWaiting { reason: "CrashLoopBackOff".into(), message: "starts again in 10 s".into() };
+    let ended = ContainerStateTerminated { exit_code: 3, reason: "Error".into(), ..Default::default() };
+    status.container_statuses = vec![ContainerStatus {
+        name: "main".into(),
+        state: Some(ContainerState { state: Some(container_state::State::Waiting(waiting)) }),
+        last_termination: Some(ended),
+        restart_count: 4,
+        ..Default::default()
+    }];
+    served.client.update_status(vec![pod.clone().into_object()]).await.expect("an answer").remove(0).expect("a status");
+    let regarding = crate::client::subject(&pod);
+    let spec = ClusterEventSpec { regarding: Some(regarding), reason: "BackOff".into(), note: "waits 10 s".into(), ..Default::default() };
+    let metadata = ObjectMeta { name: "web.1".into(), ..Default::default() };
+    served.client.create(ClusterEvent { metadata: Some(metadata), spec: Some(spec) }).await.expect("an event");
+
+    let page = served.print("describe pod web").await;
+    for line in [
+        "Name: web",
+        "Labels: app=web",
+        "Status: CrashLoopBackOff",
+        "Restart Policy: Always",
+        "main:",
+        "Command: serve",
+        "State: Waiting (CrashLoopBackOff)",
+        "Message: starts again in 10 s",
+        "Last State: Terminated (Error): exit code 3",
+        "Restart Count: 4",
+        "Ready False ContainersNotReady main waits",
+    ] {
+        assert!(columns(&page).iter().any(|found| found == line), "{line:?} is missing in\n{page}");
+    }
+    assert!(columns(&page).last().is_some_and(|line| line.starts_with("Normal BackOff ") && line.ends_with("waits 10 s")), "{page}");
+    assert!(columns(&served.print("get events").await)[1].ends_with("Normal BackOff pod/web waits 10 s"));
+    let page = served.print("describe svc web").await;
+    assert!(columns(&page).contains(&"Target Port: http".to_owned()) && columns(&page).contains(&"Endpoints: <none>".to_owned()), "{page}");
+    assert!(served.print("describe namespace default").await.contains("phase: Active"));
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn delete_takes_names_manifests_and_selectors() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    assert_eq!(served.print("delete pod web").await, "pod/web deleted\n");
+    check(&served.run("delete pod web").await, 1, "there is no Pod \"web\" in namespace default");
+    assert_eq!(served.print("delete pod web --ignore-not-found").await, "");
+    served.apply(WEB).await;
+    let outcome = served.run_with("delete -f -", WEB).await;
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "pod/web deleted\nservice/web deleted\n"));
+    served.apply(WEB).await;
+    assert_eq!(served.print("delete pods -l app=web").await, "pod/web deleted\n");
+    check(&served.run("delete namespace default").await, 1, "default");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn delete_waits_until_the_object_is_gone() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let mut pod: Pod = served.client.get("", "web").await.expect("the pod");
+    pod.spec.get_or_insert_default().node_name = "n1".into();
+    served.client.update(pod).await.expect("bound to a node that does not exist");
+    check(&served.run("delete pod web --timeout 50ms").await, 1, "still there after 0s: pod/web");
+    assert_eq!(served.print("delete pod web --wait=false").await, "pod/web deleted\n");
+    let (waiting, forced) = tokio::join!(served.run("delete pod web"), async {
+        // Whoever waits is told of it also when it began to wait before.
+        served.run("delete pod web --force").await
+    });
+    assert_eq!((waiting.code, forced.code), (0, 0), "{}{}", waiting.err, forced.err);
+    check(&forced, 0, "Warning: with --force");
+    served.apiserver.shutdown().await;
+}
+
+/// Output that can be looked at while it grows.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>, Arc<tokio::sync::Notify>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic while held").extend_from_slice(bytes);
+        self.1.notify_one();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn contains(&self, text: &str) {
+        let has_it = || String::from_utf8_lossy(&self.0.lock().expect("no panic while held")).contains(text);
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while !has_it() {
+                self.1.notified().await;
+            }
+        });
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("{text:?} does not come in {:?}", String::from_utf8_lossy(&self.0.lock().expect("not held"))));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_prints_what_there_is_and_then_every_change() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let mut out = Shared::default();
+    let printed = out.clone();
+    let args = ["bluebird", "get", "pods", "-w", "-o", "name", "--server"].map(Into::into).into_iter();
+    let args = args.chain([served.apiserver.url().into()]);
+    let (mut err, mut nothing) = (Vec::new(), std::io::empty());
+    let watching = super::run(args, surroundings(&mut out, &mut err, &mut nothing));
+    let changing = async {
+        printed.contains("pod/web\n").await;
+        served.apply(&WEB.replace("name: web,", "name: other,")).await;
+        printed.contains("pod/web\npod/other\n").await;
+        served.print("delete pod web").await;
+        printed.contains("pod/web\npod/other\npod/web\n").await;
+    };
+    tokio::select! {
+        code = watching => panic!("the watch ended with {code}"),
+        () = changing => {}
+    }
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn logs_of_a_pod_without_a_node_say_so() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    check(&served.run("logs web").await, 1, "node");
+    check(&served.run("logs nobody").await, 1, "there is no Pod \"nobody\" in namespace default");
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn version_tells_of_the_server() {
+    let served = Served::start().await;
+    let outcome = served.run("version").await;
+    assert!(outcome.code == 0 && outcome.out.contains("answers, at revision "), "{}{}", outcome.out, outcome.err);
+    served.apiserver.shutdown().await;
+}
