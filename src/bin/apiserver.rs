@@ -1,8 +1,9 @@
-//! `apiserver`.
+//! `apiserver`: the control plane alone, for the kubelets of other processes and machines.
 
 use std::process::ExitCode;
 
-use bluebird::apiserver::{self, Args};
+use bluebird::apiserver::Args;
+use bluebird::cluster::ControlPlane;
 use bluebird::time::Clock;
 use clap::Parser as _;
 
@@ -21,9 +22,10 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.into_config().map_err(anyhow::Error::msg)?;
-    let apiserver = apiserver::start(config, Clock::system()).await?;
-    tracing::info!(url = apiserver.url(), "listening");
-    tokio::signal::ctrl_c().await?;
-    apiserver.shutdown().await;
+    let control_plane = ControlPlane::start(config, Clock::system()).await?;
+    tracing::info!(url = control_plane.url(), "listening");
+    let signal = bluebird::kubelet::asked_to_end().await?;
+    tracing::info!(signal, "shutting down");
+    control_plane.shutdown().await;
     Ok(())
 }
