@@ -1,0 +1,6 @@
+//! The kubelet and its shim with real processes. The programs of the tests are shell scripts, and /proc tells what became of them.
+#![cfg(target_os = "linux")]
+
+mod pods;
+mod processes;
+mod shim;

@@ -1,0 +1,481 @@
+//! A kubelet, an apiserver, and real processes. No controllers and no scheduler: the tests bind their pods themselves.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use bluebird::api::v1::container_state::State;
+use bluebird::api::v1::{
+    Container, ContainerPort, ContainerStateTerminated, ContainerStatus, LogsRequest, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy,
+};
+use bluebird::apiserver::{self, Apiserver, Listen};
+use bluebird::client::{Client, DeleteOptions};
+use bluebird::error::Error;
+use bluebird::kubelet::{self, Kubelet};
+use bluebird::time::Clock;
+use tempfile::TempDir;
+
+use crate::processes::{Cleanup, DEADLINE, daemon, eventually, is_alive, kill_hard, pid_in, shims};
+
+struct Machine {
+    apiserver: Apiserver,
+    client: Client,
+    kubelet: Option<Kubelet>,
+    folder: TempDir,
+    cleanup: Cleanup,
+}
+
+impl Machine {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("node")).unwrap();
+        let config = apiserver::Config::new(folder.path().join("data"), Listen::Tcp(([127, 0, 0, 1], 0).into()));
+        let apiserver = apiserver::start(config, Clock::system()).await.unwrap();
+        let client = Client::from_channel(apiserver.channel());
+        let cleanup = Cleanup::of(&folder.path().join("node"));
+        let mut machine = Self { apiserver, client, kubelet: None, folder, cleanup };
+        machine.start_kubelet().await;
+        machine
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("node")
+    }
+
+    fn config(&self) -> kubelet::Config {
+        let shim_program = env!("CARGO_BIN_EXE_kubelet").into();
+        kubelet::Config { shim_program, routes: false, ..kubelet::Config::new("n1", self.root()) }
+    }
+
+    async fn start_kubelet(&mut self) {
+        self.kubelet = Some(kubelet::start(self.config(), self.client.clone(), Clock::system()).await.unwrap());
+    }
+
+    async fn kill_kubelet(&mut self) {
+        self.kubelet.take().unwrap().kill().await;
+    }
+
+    async fn create(&self, name: &str, policy: RestartPolicy, containers: Vec<Container>) -> Pod {
+        let spec = PodSpec {
+            containers,
+            restart_policy: policy.into(),
+            node_name: "n1".into(),
+            termination_grace_period_seconds: Some(1),
+            ..PodSpec::default()
+        };
+        let metadata = Some(ObjectMeta { name: name.into(), ..ObjectMeta::default() });
+        self.client.create(Pod { metadata, spec: Some(spec), status: None }).await.unwrap()
+    }
+
+    async fn get(&self, name: &str) -> Result<Pod, Error> {
+        self.client.get::<Pod>("", name).await
+    }
+
+    /// Waits until the pod is as `is_so` says.
+    async fn until(&self, name: &str, what: &str, is_so: impl Fn(&Pod) -> bool) -> Pod {
+        let mut last = None;
+        let waited = tokio::time::timeout(DEADLINE, async {
+            loop {
+                let pod = self.get(name).await.unwrap();
+                if is_so(&pod) {
+                    return pod;
+                }
+                last = Some(pod);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{name} never was {what}: {last:#?}"))
+    }
+
+    async fn running(&self, name: &str) -> (Pod, i32) {
+        let pod = self.until(name, "running", |pod| pid(pod).is_some()).await;
+        let pid = pid(&pod).unwrap();
+        (pod, pid)
+    }
+
+    async fn until_gone(&self, name: &str) {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while self.get(name).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{name} was never gone"));
+    }
+
+    async fn delete(&self, name: &str, grace_period_seconds: Option<i64>) {
+        self.client.delete::<Pod>("", name, DeleteOptions { grace_period_seconds, ..DeleteOptions::default() }).await.unwrap();
+    }
+
+    fn folder_of(&self, pod: &Pod) -> PathBuf {
+        self.root().join("pods").join(&pod.metadata.as_ref().unwrap().uid)
+    }
+
+    async fn log(&self, name: &str, previous: bool, follow: bool) -> Result<String, Error> {
+        let request = LogsRequest { pod: name.into(), previous, follow, ..LogsRequest::default() };
+        let mut pieces = self.client.logs(request).await?;
+        let mut log = Vec::new();
+        while let Some(piece) = pieces.next().await? {
+            log.extend(piece.data);
+        }
+        Ok(String::from_utf8(log).unwrap())
+    }
+
+    /// Ends a test: nothing of it may be left.
+    async fn finish(mut self) {
+        if let Some(kubelet) = self.kubelet.take() {
+            kubelet.shutdown_and_stop_pods().await;
+        }
+        assert_eq!(self.cleanup.marked(), Vec::<i32>::new());
+        eventually("the end of all shims", || shims(&self.root()).is_empty().then_some(())).await;
+        self.apiserver.shutdown().await;
+    }
+}
+
+/// Runs a shell script. In a pod's command `$$` stands for `$`.
+fn script(name: &str, script: &str) -> Container {
+    Container { name: name.into(), command: vec!["sh".into(), "-c".into(), script.replace("$$", "$$$$")], ..Container::default() }
+}
+
+const FOREVER: &str = "while :; do sleep 100; done";
+
+fn main_status(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.first()
+}
+
+fn state(pod: &Pod) -> Option<&State> {
+    main_status(pod)?.state.as_ref()?.state.as_ref()
+}
+
+fn pid(pod: &Pod) -> Option<i32> {
+    match state(pod)? {
+        State::Running(running) => Some(running.pid as i32),
+        State::Waiting(_) | State::Terminated(_) => None,
+    }
+}
+
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    match state(pod)? {
+        State::Terminated(ended) => Some(ended),
+        State::Waiting(_) | State::Running(_) => None,
+    }
+}
+
+fn waits_for(pod: &Pod, reason: &str) -> bool {
+    matches!(state(pod), Some(State::Waiting(waiting)) if waiting.reason == reason)
+}
+
+fn phase(pod: &Pod) -> PodPhase {
+    pod.status.as_ref().map(|status| status.phase()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_runs_is_reported_ready_and_is_told_its_ports() {
+    let machine = Machine::new().await;
+    let mut main = script("main", "echo $PORT $PORT_ADMIN; exec sleep 1000");
+    main.ports =
+        vec![ContainerPort { name: "http".into(), ..Default::default() }, ContainerPort { name: "admin".into(), ..Default::default() }];
+    machine.create("web", RestartPolicy::Always, vec![main]).await;
+    let (pod, pid) = machine.running("web").await;
+    assert!(is_alive(pid));
+    let status = pod.status.as_ref().unwrap();
+    assert_eq!((status.phase(), status.host_ip.as_str()), (PodPhase::Running, "127.0.0.1"));
+    assert!(bluebird::api::condition::is_true(&status.conditions, bluebird::api::condition::READY));
+    let ports: Vec<u32> = status.ports.iter().map(|port| port.port).collect();
+    let expected = format!("{} {}\n", ports[0], ports[1]);
+    let mut log = String::new();
+    for _ in 0..200 {
+        log = machine.log("web", false, false).await.unwrap();
+        if !log.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(log, expected);
+    machine.finish().await;
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_outlives_its_kubelet_and_is_taken_over_with_the_same_pid() {
+    let mut machine = Machine::new().await;
+    machine.create("stays", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let go = machine.folder.path().join("go");
+    let ends = format!("while [ ! -e {} ]; do sleep 0.01; done; echo last words; exit 7", go.display());
+    let ending = machine.create("ends", RestartPolicy::Never, vec![script("main", &ends)]).await;
+    let (_, stays) = machine.running("stays").await;
+    let (_, ends) = machine.running("ends").await;
+    machine.kill_kubelet().await;
+    std::fs::write(go, "").unwrap();
+    eventually("the end of a process without a kubelet", || (!is_alive(ends)).then_some(())).await;
+    let state = machine.folder_of(&ending).join("state.json");
+    eventually("its record", || std::fs::read_to_string(&state).unwrap().contains("Ended").then_some(())).await;
+
+    machine.start_kubelet().await;
+    let ended = machine.until("ends", "terminated", |pod| terminated(pod).is_some()).await;
+    assert_eq!((phase(&ended), terminated(&ended).unwrap().exit_code), (PodPhase::Failed, 7));
+    assert_eq!(machine.log("ends", false, false).await.unwrap(), "last words\n");
+    let (pod, pid) = machine.running("stays").await;
+    assert_eq!((pid, main_status(&pod).unwrap().restart_count), (stays, 0));
+    assert!(is_alive(stays));
+    assert_eq!(shims(&machine.root()).len(), 1);
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_deleted_while_no_kubelet_lived_leaves_no_orphan() {
+    let mut machine = Machine::new().await;
+    let deleted = machine.create("deleted", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let forced = machine.create("forced", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let pids = [machine.running("deleted").await.1, machine.running("forced").await.1];
+    machine.kill_kubelet().await;
+    machine.delete("deleted", None).await;
+    machine.delete("forced", Some(0)).await;
+    assert!(pids.into_iter().all(is_alive));
+    machine.start_kubelet().await;
+    eventually("the end of both", || pids.into_iter().all(|pid| !is_alive(pid)).then_some(())).await;
+    machine.until_gone("deleted").await;
+    for pod in [deleted, forced] {
+        let folder = machine.folder_of(&pod);
+        eventually("the end of the folder", || (!folder.exists()).then_some(())).await;
+    }
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_is_followed_by_a_restart_and_both_logs_can_be_read() {
+    let machine = Machine::new().await;
+    let first = machine.folder.path().join("first");
+    let text = format!("if [ -e {0} ]; then echo second; exec sleep 1000; fi; touch {0}; echo first; exit 3", first.display());
+    machine.create("crashes", RestartPolicy::Always, vec![script("main", &text)]).await;
+    let waiting = machine.until("crashes", "backing off", |pod| waits_for(pod, "CrashLoopBackOff")).await;
+    let status = main_status(&waiting).unwrap();
+    let last = status.last_termination.as_ref().unwrap();
+    assert_eq!((phase(&waiting), last.exit_code, last.signal), (PodPhase::Running, 3, 0));
+    let wait = bluebird::time::elapsed(&last.finished_at.unwrap(), &status.next_retry_time.unwrap());
+    assert_eq!(wait, Duration::from_secs(1));
+
+    let (running, _) = machine.running("crashes").await;
+    let status = main_status(&running).unwrap();
+    assert_eq!((status.restart_count, status.last_termination.as_ref().unwrap().exit_code), (1, 3));
+    assert_eq!(machine.log("crashes", true, false).await.unwrap(), "first\n");
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_goes_on_across_restarts_and_ends_with_the_pod() {
+    let machine = Machine::new().await;
+    let (first, go) = (machine.folder.path().join("first"), machine.folder.path().join("go"));
+    let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", go.display());
+    let text = format!("if [ -e {0} ]; then echo second; exit 0; fi; touch {0}; echo first; {wait}; exit 3", first.display());
+    machine.create("talks", RestartPolicy::OnFailure, vec![script("main", &text)]).await;
+    machine.running("talks").await;
+    let (log, ()) = tokio::join!(machine.log("talks", false, true), async { std::fs::write(&go, "").unwrap() });
+    assert_eq!(log.unwrap(), "first\nsecond\n");
+    let done = machine.until("talks", "done", |pod| phase(pod) == PodPhase::Succeeded).await;
+    assert_eq!(main_status(&done).unwrap().restart_count, 1);
+    assert!(matches!(machine.log("none", false, false).await, Err(Error::NotFound(_))));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_does_not_exist_is_told_and_tried_again() {
+    let machine = Machine::new().await;
+    let absent = Container { name: "main".into(), command: vec!["no-such-program".into()], ..Container::default() };
+    machine.create("absent", RestartPolicy::Always, vec![absent.clone()]).await;
+    let pod = machine.until("absent", "a start error", |pod| waits_for(pod, "StartError")).await;
+    let status = main_status(&pod).unwrap();
+    assert_eq!((phase(&pod), status.last_termination.as_ref().unwrap().exit_code), (PodPhase::Pending, 127));
+    assert!(status.next_retry_time.is_some());
+    machine.until("absent", "tried again", |pod| main_status(pod).is_some_and(|status| status.restart_count > 0)).await;
+
+    machine.create("once", RestartPolicy::Never, vec![absent]).await;
+    let pod = machine.until("once", "failed", |pod| phase(pod) == PodPhase::Failed).await;
+    assert_eq!((terminated(&pod).unwrap().exit_code, terminated(&pod).unwrap().reason.as_str()), (127, "StartError"));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_waited_for() {
+    let machine = Machine::new().await;
+    let thief = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let number = u32::from(thief.local_addr().unwrap().port());
+    let mut main = script("main", FOREVER);
+    main.ports = vec![ContainerPort { container_port: number, ..Default::default() }];
+    machine.create("wants", RestartPolicy::Always, vec![main]).await;
+    let pod = machine.until("wants", "waiting for its port", |pod| waits_for(pod, "PortTaken")).await;
+    assert!(main_status(&pod).unwrap().next_retry_time.is_some());
+    drop(thief);
+    let (pod, _) = machine.running("wants").await;
+    assert_eq!((pod.status.as_ref().unwrap().ports[0].port, main_status(&pod).unwrap().restart_count), (number, 0));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pod_ends_with_all_that_it_started_and_leaves_nothing() {
+    let machine = Machine::new().await;
+    let file = machine.folder.path().join("daemon.pid");
+    let text =
+        format!("trap '' TERM; (setsid sh -c 'trap \"\" TERM; echo $$ > {0}.n; mv {0}.n {0}; {FOREVER}' &); {FOREVER}", file.display());
+    let pod = machine.create("stubborn", RestartPolicy::Always, vec![script("main", &text)]).await;
+    let (_, main) = machine.running("stubborn").await;
+    let daemon = pid_in(&file).await;
+    machine.delete("stubborn", None).await;
+    machine.until_gone("stubborn").await;
+    assert!(!is_alive(main) && !is_alive(daemon), "the object is gone before its processes");
+    let folder = machine.folder_of(&pod);
+    eventually("the end of the folder", || (!folder.exists()).then_some(())).await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_shim_is_killed_is_lost_and_started_again_without_remains() {
+    let machine = Machine::new().await;
+    let file = machine.folder.path().join("daemon.pid");
+    let text = format!("{}; {FOREVER}", daemon(&file));
+    machine.create("main", RestartPolicy::Always, vec![script("main", &text)]).await;
+    let (_, first) = machine.running("main").await;
+    let daemon = pid_in(&file).await;
+    std::fs::remove_file(&file).unwrap();
+    let shims = shims(&machine.root());
+    assert_eq!(shims.len(), 1);
+    kill_hard(shims[0]);
+    let is_next = |pod: &Pod| pid(pod).is_some_and(|pid| pid != first);
+    let next = machine.until("main", "started again", is_next).await;
+    let status = main_status(&next).unwrap();
+    assert_eq!((status.restart_count, status.last_termination.as_ref().unwrap().reason.as_str()), (1, "Lost"));
+    assert!(!is_alive(first) && !is_alive(daemon));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_killed_while_no_kubelet_lived_is_noticed_at_the_next_start() {
+    let mut machine = Machine::new().await;
+    machine.create("main", RestartPolicy::Never, vec![script("main", FOREVER)]).await;
+    let (_, first) = machine.running("main").await;
+    machine.kill_kubelet().await;
+    shims(&machine.root()).into_iter().for_each(kill_hard);
+    eventually("the end of the process", || (!is_alive(first)).then_some(())).await;
+    machine.start_kubelet().await;
+    let pod = machine.until("main", "failed", |pod| phase(pod) == PodPhase::Failed).await;
+    assert_eq!(terminated(&pod).unwrap().reason, "Lost");
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_shim_that_is_killed_is_noticed_at_once() {
+    let mut machine = Machine::new().await;
+    machine.create("main", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, first) = machine.running("main").await;
+    machine.kill_kubelet().await;
+    machine.start_kubelet().await;
+    // In session again before the shim dies, so that only its silence can tell.
+    let touched = machine.create("other", RestartPolicy::Never, vec![script("main", "exit 0")]).await;
+    machine.until("other", "done", |pod| phase(pod) == PodPhase::Succeeded).await;
+    let killed = std::time::Instant::now();
+    let other = touched.metadata.unwrap().uid;
+    for shim in shims(&machine.root()) {
+        let command = std::fs::read_to_string(format!("/proc/{shim}/cmdline")).unwrap_or_default();
+        if !command.contains(&other) {
+            kill_hard(shim);
+        }
+    }
+    machine.until("main", "lost", |pod| main_status(pod).is_some_and(|status| status.last_termination.is_some())).await;
+    assert!(killed.elapsed() < Duration::from_secs(5), "noticed only after {:?}", killed.elapsed());
+    assert!(!is_alive(first));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_needs_what_the_node_lacks_says_so() {
+    let machine = Machine::new().await;
+    let image = Container { name: "main".into(), image: "nginx".into(), ..Container::default() };
+    machine.create("image", RestartPolicy::Always, vec![image]).await;
+    let pod = machine.until("image", "refused", |pod| waits_for(pod, "MissingCapability")).await;
+    let status = pod.status.unwrap();
+    assert_eq!((status.phase(), status.reason.as_str()), (PodPhase::Pending, "MissingCapability"));
+    assert!(status.message.contains("runtime.docker"), "{}", status.message);
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_kubelet_of_the_same_name_is_refused() {
+    let machine = Machine::new().await;
+    machine.create("main", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    machine.running("main").await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = kubelet::Config { root_dir: elsewhere.path().into(), ..machine.config() };
+    let second = kubelet::start(config, machine.client.clone(), Clock::system()).await.unwrap();
+    let refusal = tokio::time::timeout(DEADLINE, second.refused()).await.unwrap();
+    assert!(matches!(refusal, Error::Precondition(_)), "{refusal}");
+    second.shutdown().await;
+    assert_eq!(std::fs::read_dir(elsewhere.path().join("pods")).unwrap().count(), 0);
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_refuses_the_apiserver_of_another_cluster_and_keeps_its_pods() {
+    let mut machine = Machine::new().await;
+    machine.create("main", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, pid) = machine.running("main").await;
+    machine.kill_kubelet().await;
+
+    let other = Machine::new().await;
+    let confused = kubelet::start(machine.config(), other.client.clone(), Clock::system()).await.unwrap();
+    let refusal = tokio::time::timeout(DEADLINE, confused.refused()).await.unwrap();
+    assert!(refusal.to_string().contains("holds pods of cluster"), "{refusal}");
+    confused.shutdown().await;
+    assert!(is_alive(pid));
+    other.finish().await;
+    machine.start_kubelet().await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pods_start_once_each_and_all_end_with_their_kubelets_owner() {
+    let machine = Machine::new().await;
+    let names: Vec<String> = (0..40).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        machine.create(name, RestartPolicy::Always, vec![script("main", "exec sleep 1000")]).await;
+    }
+    let mut pids = HashSet::new();
+    for name in &names {
+        let (pod, pid) = machine.running(name).await;
+        assert_eq!(main_status(&pod).unwrap().restart_count, 0);
+        assert!(pids.insert(pid));
+    }
+    assert_eq!(machine.cleanup.marked().len(), names.len());
+    machine.finish().await;
+}
+
+/// The real executable, killed as only a process can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_kubelet_process_leaves_its_pods_to_the_next_one() {
+    let mut machine = Machine::new().await;
+    machine.kill_kubelet().await;
+    let start = || -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubelet"));
+        command.args(["--server", &machine.apiserver.url(), "--node-name", "n1", "--no-routes", "--root-dir"]).arg(machine.root());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut kubelet = Guard(start());
+    machine.create("main", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, pid) = machine.running("main").await;
+    kubelet.0.kill().unwrap();
+    kubelet.0.wait().unwrap();
+    assert!(is_alive(pid));
+    let _second = Guard(start());
+    machine.delete("main", None).await;
+    machine.until_gone("main").await;
+    assert!(!is_alive(pid));
+    machine.finish().await;
+}
+
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}

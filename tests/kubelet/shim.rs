@@ -1,0 +1,250 @@
+//! A shim without a kubelet: files in, files out.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::processes::{Cleanup, daemon, eventually, is_alive, kill_hard, pid_in};
+
+struct Fixture {
+    folder: TempDir,
+    shim: Option<Child>,
+    cleanup: Cleanup,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let cleanup = Cleanup::of(folder.path());
+        Self { folder, shim: None, cleanup }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, container: &str, attempt: u32, command: &[&str]) -> Value {
+        let root = self.folder.path().canonicalize().unwrap();
+        let env = [
+            ("PATH", std::env::var("PATH").unwrap()),
+            ("BLUEBIRD_ROOT", root.display().to_string()),
+            ("BLUEBIRD_CONTAINER", container.into()),
+        ];
+        json!({
+            "container": container, "attempt": attempt, "streak": 0, "command": command, "env": env,
+            "working_dir": self.folder.path(), "log": self.path(&format!("{container}-{attempt}.log")),
+        })
+    }
+
+    fn script(&self, container: &str, attempt: u32, script: &str) -> Value {
+        self.run(container, attempt, &["sh", "-c", script])
+    }
+
+    /// Says what is wanted, as a kubelet does, and rings.
+    fn want(&self, runs: &[Value], grace_ms: Option<u64>) {
+        let desired =
+            json!({ "runs": runs, "stop": grace_ms.map(|grace_ms| json!({ "grace_ms": grace_ms })), "bell": self.path("no-kubelet") });
+        std::fs::write(self.path("desired.new"), desired.to_string()).unwrap();
+        std::fs::rename(self.path("desired.new"), self.path("desired.json")).unwrap();
+        if self.shim.is_some() {
+            std::fs::write(self.path("bell"), "\n").unwrap();
+        }
+    }
+
+    fn start(&mut self) {
+        let shim = Command::new(env!("CARGO_BIN_EXE_kubelet")).arg("shim").arg(self.folder.path()).stdin(Stdio::null()).spawn().unwrap();
+        self.shim = Some(shim);
+    }
+
+    fn state(&self, container: &str) -> Option<Value> {
+        let state: Value = serde_json::from_slice(&std::fs::read(self.path("state.json")).ok()?).unwrap();
+        state["containers"].as_array()?.iter().find(|known| known["name"] == container).cloned()
+    }
+
+    async fn running(&self, container: &str, attempt: u32) -> i32 {
+        let look = || {
+            let state = self.state(container).filter(|state| state["attempt"] == attempt)?;
+            state["stage"]["Running"]["pid"].as_i64().map(|pid| pid as i32)
+        };
+        eventually(&format!("run {attempt} of {container}"), look).await
+    }
+
+    /// How a run ended.
+    async fn ended(&self, container: &str, attempt: u32) -> Value {
+        let look = || {
+            let state = self.state(container).filter(|state| state["attempt"] == attempt)?;
+            state["stage"].get("Ended").map(|ended| ended["cause"].clone())
+        };
+        eventually(&format!("the end of run {attempt} of {container}"), look).await
+    }
+
+    /// The shim ends by itself.
+    async fn shim_ends(&mut self) {
+        let mut shim = self.shim.take().unwrap();
+        let status = eventually("the end of the shim", || shim.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}");
+    }
+
+    fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(shim) = &mut self.shim {
+            let _gone = shim.kill();
+            let _reaped = shim.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exit_code_and_a_log_are_recorded_while_no_kubelet_lives() {
+    let mut pod = Fixture::new();
+    pod.want(&[pod.script("main", 0, "echo out; echo err >&2; exit 7")], None);
+    pod.start();
+    assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 7 }));
+    assert_eq!(pod.log("main-0.log"), "out\nerr\n");
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_ignores_the_request_to_end_is_gone_after_the_grace_period() {
+    let mut pod = Fixture::new();
+    let file = pod.path("daemon.pid");
+    let run = pod.script("main", 0, &format!("trap '' TERM; {}; while :; do sleep 100; done", daemon(&file)));
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    let (main, daemon) = (pod.running("main", 0).await, pid_in(&file).await);
+    assert!(is_alive(main) && is_alive(daemon));
+
+    let asked = std::time::Instant::now();
+    pod.want(&[run], Some(300));
+    assert_eq!(pod.ended("main", 0).await, json!({ "Signaled": 9 }));
+    assert!(asked.elapsed() >= std::time::Duration::from_millis(300), "killed after {:?}", asked.elapsed());
+    pod.shim_ends().await;
+    assert!(!is_alive(main) && !is_alive(daemon));
+    assert_eq!(pod.cleanup.marked(), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn what_ends_when_asked_is_not_kept_waiting() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done");
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    eventually("the trap", || (pod.path("main-0.log").exists() && pod.log("main-0.log") == "ready\n").then_some(())).await;
+    pod.want(&[run], Some(600_000));
+    assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 3 }));
+    // The shell may say that its `sleep` was asked to end as well.
+    assert!(pod.log("main-0.log").ends_with("bye\n"), "{}", pod.log("main-0.log"));
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_by_a_signal_can_be_ended() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, "kill -STOP $$; exit 5");
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    pod.running("main", 0).await;
+    pod.want(&[run], Some(600_000));
+    let ended = pod.ended("main", 0).await;
+    assert!(ended == json!({ "Signaled": 15 }) || ended == json!({ "Exited": 5 }), "{ended}");
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn nothing_survives_the_main_process_and_the_neighbour_keeps_its_own() {
+    let mut pod = Fixture::new();
+    let (own, others) = (pod.path("own.pid"), pod.path("others.pid"));
+    let main =
+        pod.script("main", 0, &format!("{}; while [ ! -e {} ]; do sleep 0.01; done; exit 4", daemon(&own), pod.path("go").display()));
+    let side = pod.script("side", 0, &format!("{}; while :; do sleep 100; done", daemon(&others)));
+    pod.want(&[main.clone(), side.clone()], None);
+    pod.start();
+    let (own, others, side_main) = (pid_in(&own).await, pid_in(&others).await, pod.running("side", 0).await);
+    std::fs::write(pod.path("go"), "").unwrap();
+    assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 4 }));
+    assert!(!is_alive(own) && is_alive(others) && is_alive(side_main));
+    pod.want(&[main, side], Some(0));
+    pod.shim_ends().await;
+    assert!(!is_alive(others) && !is_alive(side_main));
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_why() {
+    let mut pod = Fixture::new();
+    std::fs::write(pod.path("data"), "no program").unwrap();
+    let data = pod.path("data").display().to_string();
+    let mut homeless = pod.script("homeless", 0, "exit 0");
+    homeless["working_dir"] = json!("/no/such/folder");
+    let runs =
+        [pod.run("absent", 0, &["no-such-program"]), pod.run("gone", 0, &["/no/such/program"]), pod.run("data", 0, &[&data]), homeless];
+    pod.want(&runs, None);
+    pod.start();
+    for (container, code, message) in [
+        ("absent", 127, "the program \"no-such-program\" is in none of the folders of PATH"),
+        ("gone", 127, "the program \"/no/such/program\" does not exist"),
+        ("data", 126, "may not be executed"),
+        ("homeless", 126, "the working folder /no/such/folder does not exist"),
+    ] {
+        let failed = pod.ended(container, 0).await["StartFailed"].clone();
+        assert_eq!(failed["code"], code, "{failed}");
+        assert!(failed["message"].as_str().unwrap().contains(message), "{failed}");
+    }
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_run_is_started_once_and_the_next_one_remembers_it() {
+    let mut pod = Fixture::new();
+    let keep = pod.script("side", 0, "while :; do sleep 100; done");
+    let first = pod.script("main", 0, "echo first; exit 1");
+    pod.want(&[keep.clone(), first.clone()], None);
+    pod.start();
+    pod.ended("main", 0).await;
+    pod.want(&[keep.clone(), first], None);
+    let second = pod.script("main", 1, "echo second; exit 2");
+    pod.want(&[keep.clone(), second.clone()], None);
+    assert_eq!(pod.ended("main", 1).await, json!({ "Exited": 2 }));
+    assert_eq!(pod.state("main").unwrap()["previous"]["cause"], json!({ "Exited": 1 }));
+    assert_eq!((pod.log("main-0.log"), pod.log("main-1.log")), ("first\n".to_owned(), "second\n".to_owned()));
+    pod.want(&[keep, second], Some(0));
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn the_main_process_dies_with_a_killed_shim_and_the_next_shim_calls_it_lost() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, "while :; do sleep 100; done");
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    let main = pod.running("main", 0).await;
+    let mut shim = pod.shim.take().unwrap();
+    kill_hard(shim.id() as i32);
+    shim.wait().unwrap();
+    eventually("the end of the main process", || (!is_alive(main)).then_some(())).await;
+    pod.start();
+    assert_eq!(pod.ended("main", 0).await, json!("Lost"));
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_second_shim_waits_and_starts_nothing_twice() {
+    let mut pod = Fixture::new();
+    pod.want(&[pod.script("main", 0, "echo started; while [ ! -e go ]; do sleep 0.01; done")], None);
+    pod.start();
+    let main = pod.running("main", 0).await;
+    let mut first = pod.shim.take().unwrap();
+    pod.start();
+    std::fs::write(pod.path("go"), "").unwrap();
+    pod.ended("main", 0).await;
+    eventually("the end of the first shim", || first.try_wait().unwrap()).await;
+    pod.shim_ends().await;
+    assert!(!is_alive(main));
+    assert_eq!(pod.log("main-0.log"), "started\n");
+}
