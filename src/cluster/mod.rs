@@ -7,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apiserver::{self, Apiserver, Listen};
 use crate::client::Client;
-use crate::controllers;
 use crate::error::Error;
 use crate::tasks::Tasks;
 use crate::time::Clock;
+use crate::{controllers, scheduler};
 
-/// How long the controllers get to end.
+/// How long the controllers and the scheduler get to end.
 const LOOPS_GRACE: Duration = Duration::from_secs(2);
 
-/// An apiserver with the controllers, which speak with it through the same API as everybody else.
+/// An apiserver with the controllers and the scheduler, which speak with it through the same API as everybody else.
 #[derive(Debug)]
 pub struct ControlPlane {
     apiserver: Apiserver,
@@ -33,12 +33,13 @@ impl ControlPlane {
         let apiserver = apiserver::start(config, clock.clone()).await.map_err(StartError::Apiserver)?;
         let client = Client::from_channel(apiserver.channel());
         let loops = Tasks::new(CancellationToken::new());
-        let started = controllers::start(client.clone(), controllers::Config { service_cidr }, clock, &loops);
+        let started = controllers::start(client.clone(), controllers::Config { service_cidr }, clock.clone(), &loops);
         if let Err(error) = started {
             loops.abort().await;
             apiserver.shutdown().await;
             return Err(StartError::Controllers(error));
         }
+        scheduler::start(client.clone(), clock, &loops);
         Ok(ControlPlane { apiserver, client, loops })
     }
 

@@ -225,3 +225,16 @@ impl Kubelet {
         }
     }
 }
+
+/// Kills every process that a kubelet with this root folder has started and that still runs, but for the shims, which then end by themselves; returns
+/// how many there were. For tests, which must leave nothing behind.
+///
+/// # Errors
+/// What the operating system says when it doesn't show its processes.
+pub fn kill_processes_of(root_dir: &std::path::Path) -> std::io::Result<usize> {
+    match root_dir.canonicalize() {
+        Ok(root_dir) => runtime::kill_marked(&root_dir, |_| true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}

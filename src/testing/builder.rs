@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::cable::Cable;
-use super::{TestCluster, Witness};
+use super::node::TestNode;
+use super::{TestCluster, Witness, shim};
 use crate::apiserver::{self, Listen};
 use crate::client::{Cache, Client};
 use crate::cluster::ControlPlane;
@@ -18,19 +20,27 @@ use crate::time::Clock;
 
 /// What a test's cluster should be like.
 pub struct Builder {
+    kubelets: usize,
     seed: Option<u64>,
     deadline: Duration,
     clock: Clock,
+    shim: Option<PathBuf>,
     configure: Vec<Box<dyn FnOnce(&mut apiserver::Config) + Send>>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { seed: None, deadline: Duration::from_secs(30), clock: Clock::system(), configure: Vec::new() }
+        Self { kubelets: 0, seed: None, deadline: Duration::from_secs(30), clock: Clock::system(), shim: None, configure: Vec::new() }
     }
 }
 
 impl Builder {
+    /// How many kubelets there are. Default: none.
+    pub fn kubelets(mut self, kubelets: usize) -> Self {
+        self.kubelets = kubelets;
+        self
+    }
+
     /// What random choices begin with. Default: the environment variable `BLUEBIRD_SEED`, or a random one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -49,13 +59,20 @@ impl Builder {
         self
     }
 
+    /// BlueBird's kubelet executable, which keeps the pods' processes. Default: the environment variable `BLUEBIRD_SHIM`, or a `kubelet` beside
+    /// the test's executable, one folder above it, or in PATH.
+    pub fn shim(mut self, executable: impl Into<PathBuf>) -> Self {
+        self.shim = Some(executable.into());
+        self
+    }
+
     /// Changes the apiserver's configuration before it starts.
     pub fn configure(mut self, change: impl FnOnce(&mut apiserver::Config) + Send + 'static) -> Self {
         self.configure.push(Box::new(change));
         self
     }
 
-    /// Starts the cluster.
+    /// Starts the cluster; returns when its kubelets' nodes are ready.
     ///
     /// # Panics
     /// When that is impossible, saying why.
@@ -75,16 +92,28 @@ impl Builder {
         let cache = Cache::start(client.clone(), Vec::new(), &tasks);
         assert!(cache.synced().await, "the apiserver answers");
         let witness = Witness::start(&client, &tasks).await.expect("the apiserver answers");
+        let mut nodes = Vec::new();
+        if self.kubelets > 0 {
+            let shim = shim::find(self.shim).unwrap_or_else(|why| panic!("{why}"));
+            for number in 0..self.kubelets {
+                let cable = Cable::new(target).await.expect("a free port");
+                let name = format!("node-{number}");
+                let mut node = TestNode::new(&name, &folder.path().join(&name), &shim, cable, self.clock.clone());
+                node.start().await;
+                nodes.push(node);
+            }
+        }
         let control_plane = Some(control_plane);
         let (deadline, clock) = (self.deadline, self.clock);
-        let cluster = TestCluster { seed, deadline, clock, config, control_plane, cable, client, cache, witness, tasks, folder };
+        let cluster = TestCluster { seed, deadline, clock, config, control_plane, cable, nodes, client, cache, witness, tasks, folder };
+        cluster.nodes_ready().await;
         cluster
     }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Builder of a test cluster")
+        write!(f, "Builder of a test cluster with {} kubelets", self.kubelets)
     }
 }
 

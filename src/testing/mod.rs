@@ -1,4 +1,5 @@
-//! A cluster in one process, for anybody's tests: a real apiserver with its controllers, and faults on demand.
+//! A cluster in one process, for anybody's tests: a real apiserver with its controllers and scheduler, real kubelets with real processes, and
+//! faults on demand.
 //!
 //! ```
 //! use bluebird::api::Resource;
@@ -32,6 +33,8 @@
 
 mod builder;
 mod cable;
+mod node;
+mod shim;
 mod witness;
 
 use std::time::Duration;
@@ -42,13 +45,16 @@ pub use builder::Builder;
 pub use cable::Link;
 pub use witness::Witness;
 
+use crate::api::condition;
 use crate::api::v1::Selector;
+use crate::api::v1::{ConditionStatus, Node};
 use crate::apiserver;
 use crate::client::{Cache, Client};
 use crate::cluster::ControlPlane;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 use cable::Cable;
+use node::TestNode;
 
 /// How long a test's own tasks get to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -67,6 +73,7 @@ pub struct TestCluster {
     control_plane: Option<ControlPlane>,
     /// Between the test's clients and the apiserver.
     cable: Cable,
+    nodes: Vec<TestNode>,
     client: Client,
     cache: Cache,
     witness: Witness,
@@ -195,7 +202,8 @@ impl TestCluster {
         self.cable.set_link(link);
     }
 
-    /// Ends the cluster and checks what must hold in every one: each watch kept its seven guarantees over all faults; the cache has what a list says; every process of every pod is gone once its kubelet has stopped it.
+    /// Ends the cluster and checks what must hold in every one: every process of every pod is gone once its kubelet has stopped it;
+    /// each watch kept its seven guarantees over all faults; the cache has what a list says; every process of every pod is gone once its kubelet has stopped it.
     ///
     /// # Panics
     /// When one of these doesn't hold.
@@ -204,10 +212,26 @@ impl TestCluster {
         if self.control_plane.is_none() {
             self.start_apiserver().await;
         }
+        for node in &mut self.nodes {
+            node.cable.set_link(Link::Good);
+            node.end().await;
+        }
         self.verify().await;
         self.tasks.shutdown(GRACE).await;
         if let Some(control_plane) = self.control_plane.take() {
             control_plane.shutdown().await;
+        }
+    }
+
+    async fn nodes_ready(&self) {
+        for node in 0..self.nodes.len() {
+            let name = self.node_name(node);
+            let ready = |state: &Cache| {
+                let node = state.get::<Node>("", name)?;
+                let ready = node.status.as_ref()?.conditions.iter().find(|one| one.r#type == condition::READY)?;
+                (ready.status() == ConditionStatus::True).then_some(())
+            };
+            self.wait_for(&format!("{name} to be ready"), ready).await;
         }
     }
 
@@ -238,7 +262,7 @@ impl TestCluster {
     }
 
     fn cables(&self) -> impl Iterator<Item = &Cable> {
-        std::iter::once(&self.cable)
+        std::iter::once(&self.cable).chain(self.nodes.iter().map(|node| &node.cable))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,20 +130,8 @@ impl Processes {
         self.kill_marked(|pod| !known(pod))
     }
 
-    /// Until nothing is found any more: a process may start others while it is looked for.
     fn kill_marked(&self, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
-        let root = self.root.path().to_string_lossy();
-        let mut total = 0;
-        for _ in 0..SWEEPS {
-            let killed = os::kill_all(|variable| {
-                variable(ROOT_VARIABLE).as_deref() == Some(&*root) && variable(POD_VARIABLE).is_some_and(|pod| is_doomed(&pod))
-            })?;
-            if killed == 0 {
-                break;
-            }
-            total += killed;
-        }
-        Ok(total)
+        kill_marked(self.root.path(), is_doomed)
     }
 
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {
@@ -169,6 +157,23 @@ impl Processes {
         }
         Ok(())
     }
+}
+
+/// Kills what carries the mark of a root folder and belongs to a doomed pod; until nothing is found any more, since a process may start others
+/// while it is looked for.
+pub(crate) fn kill_marked(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
+    let root = root.to_string_lossy();
+    let mut total = 0;
+    for _ in 0..SWEEPS {
+        let killed = os::kill_all(|variable| {
+            variable(ROOT_VARIABLE).as_deref() == Some(&*root) && variable(POD_VARIABLE).is_some_and(|pod| is_doomed(&pod))
+        })?;
+        if killed == 0 {
+            break;
+        }
+        total += killed;
+    }
+    Ok(total)
 }
 
 /// How often marked processes are looked for, at most: a killed one may still be visible for a moment.

@@ -1,0 +1,10 @@
+//! The real executables, killed, starved and started wrongly.
+//!
+//! What this needs of the operating system: signals and a shell.
+#![cfg(unix)]
+
+mod apiserver_killed;
+mod follower;
+mod program;
+mod refusals;
+mod up;

@@ -1,0 +1,106 @@
+//! What can't work is refused with a sentence, and harms nothing.
+
+use std::path::Path;
+
+use bluebird::api::Resource;
+use bluebird::api::v1::{Lease, LeaseSpec, Node};
+use bluebird::error::Error;
+
+use super::follower::Follower;
+use super::program::{Program, free_port, free_range};
+
+fn apiserver(folder: &Path, name: &str, data: &Path, port: u16) -> Program {
+    let (listen, range) = (format!("127.0.0.1:{port}"), free_range());
+    let args = ["--data-dir", data.to_str().expect("text"), "--listen", &listen, "--service-cidr", &range];
+    Program::start(folder, name, env!("CARGO_BIN_EXE_apiserver"), &args)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_and_a_port_serve_one_apiserver_at_a_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, port) = (folder.path().join("data"), free_port());
+    let mut first = apiserver(folder.path(), "first", &data, port);
+    let follower = Follower::connect(&format!("http://127.0.0.1:{port}")).await;
+
+    let mut second = apiserver(folder.path(), "same-data", &data, free_port());
+    assert!(!second.ended().await.success());
+    assert!(second.said().contains(&format!("{} is in use by another apiserver", data.display())), "{}", second.said());
+
+    let mut third = apiserver(folder.path(), "same-port", &folder.path().join("other"), port);
+    assert!(!third.ended().await.success());
+    assert!(third.said().contains(&format!("127.0.0.1:{port} is taken by another program")), "{}", third.said());
+
+    follower.client.create(lease("still-there", 10)).await.expect("the first one is unharmed");
+    assert!(first.interrupt().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_answers_reads_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, port) = (folder.path().join("data"), free_port());
+    let url = format!("http://127.0.0.1:{port}");
+    // No file may grow beyond 256 blocks of 512 or 1024 bytes, which depends on the shell.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 256; exec {} --data-dir {} --listen 127.0.0.1:{port} --service-cidr {}",
+        env!("CARGO_BIN_EXE_apiserver"),
+        data.display(),
+        free_range()
+    );
+    // What it says must not fill up its own log.
+    let mut starved = Program::start(folder.path(), "starved", "/bin/sh", &["-c", &format!("RUST_LOG=error; export RUST_LOG; {script}")]);
+    let follower = Follower::connect(&url).await;
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let name = format!("lease-{}", acknowledged.len());
+        match follower.client.create(lease(&name, 10_000)).await {
+            Ok(lease) => acknowledged.push(lease),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Exhausted { retry_after: Some(_), .. }), "{refused:?}");
+    assert!(acknowledged.len() > 5);
+    assert_eq!(follower.client.list::<Lease>("").await.expect("reads are answered"), sorted(&acknowledged));
+    starved.kill();
+
+    let mut fed = apiserver(folder.path(), "fed", &data, port);
+    let follower = Follower::connect(&url).await;
+    assert_eq!(follower.client.list::<Lease>("").await.expect("reads are answered"), sorted(&acknowledged));
+    follower.client.create(lease("more", 10_000)).await.expect("there is space again");
+    assert!(fed.interrupt().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_folder_serves_one_kubelet_at_a_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let mut apiserver = apiserver(folder.path(), "apiserver", &folder.path().join("data"), port);
+    let root = folder.path().join("node");
+    let kubelet = |name: &str| {
+        let args = ["--server", &url, "--node-name", name, "--root-dir", root.to_str().expect("text")];
+        Program::start(folder.path(), name, env!("CARGO_BIN_EXE_kubelet"), &args)
+    };
+    let follower = Follower::connect(&url).await;
+    let mut first = kubelet("first");
+    follower.wait_for("the first kubelet to join", |cache| cache.get::<Node>("", "first").map(drop)).await;
+    let mut second = kubelet("second");
+    assert!(!second.ended().await.success());
+    assert!(second.said().contains(root.to_str().expect("text")), "{}", second.said());
+    assert!(first.interrupt().await.success());
+    assert!(apiserver.interrupt().await.success());
+}
+
+/// A lease with so many bytes in it.
+fn lease(name: &str, bytes: usize) -> Lease {
+    let spec = LeaseSpec { holder_identity: "x".into(), lease_duration_seconds: 1, ..Default::default() };
+    let mut lease = Lease { spec: Some(spec), ..Default::default() };
+    lease.meta_mut().name = name.into();
+    lease.meta_mut().annotations.insert("filler".into(), "x".repeat(bytes));
+    lease
+}
+
+fn sorted(leases: &[Lease]) -> Vec<Lease> {
+    let mut leases = leases.to_vec();
+    leases.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+    leases
+}

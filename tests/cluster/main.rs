@@ -1,0 +1,10 @@
+//! A whole cluster in this process, real pods beside it, and what must hold whatever is killed.
+//!
+//! The programs of these pods are shell scripts.
+#![cfg(unix)]
+
+mod faults;
+mod objects;
+mod pods;
+mod routing;
+mod steps;
