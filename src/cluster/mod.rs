@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use crate::apiserver::{self, Apiserver, Listen};
 use crate::client::Client;
 use crate::error::Error;
-use crate::kubelet::{self, Kubelet};
 use crate::tasks::Tasks;
 use crate::time::Clock;
 use crate::{controllers, scheduler};
@@ -72,57 +71,9 @@ impl ControlPlane {
     }
 }
 
-/// A whole cluster of one node, in one process: what `bluebird up` runs.
-#[derive(Debug)]
-pub struct Cluster {
-    control_plane: ControlPlane,
-    kubelet: Kubelet,
-}
-
-impl Cluster {
-    /// Starts the control plane, and a kubelet that speaks with it without a network in between. The objects of an earlier run are there, and
-    /// their pods are started again.
-    ///
-    /// # Errors
-    /// Says what is wrong; nothing runs then.
-    pub async fn start(apiserver: apiserver::Config, kubelet: kubelet::Config, clock: Clock) -> Result<Cluster, StartError> {
-        let control_plane = ControlPlane::start(apiserver, clock.clone()).await?;
-        match kubelet::start(kubelet, control_plane.client(), clock).await {
-            Ok(kubelet) => Ok(Cluster { control_plane, kubelet }),
-            Err(error) => {
-                control_plane.shutdown().await;
-                Err(StartError::Kubelet(error))
-            }
-        }
-    }
-
-    /// A client without a network in between.
-    pub fn client(&self) -> Client {
-        self.control_plane.client()
-    }
-
-    /// What other clients are given to connect: `http://…` or `unix:…`.
-    pub fn url(&self) -> String {
-        self.control_plane.url()
-    }
-
-    /// Waits until the kubelet can't go on, see [`Kubelet::refused`].
-    pub async fn refused(&self) -> Error {
-        self.kubelet.refused().await
-    }
-
-    /// Stops the pods, each within its grace period, and then everything else. Their objects stay.
-    pub async fn shutdown(self) {
-        self.kubelet.shutdown_and_stop_pods().await;
-        self.control_plane.shutdown().await;
-    }
-}
-
-/// Why a control plane or a cluster did not start.
+/// Why a control plane did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The kubelet says why.
-    Kubelet(Error),
     /// The apiserver says why.
     Apiserver(apiserver::StartError),
     /// The controllers can't work with this configuration.
@@ -133,7 +84,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Apiserver(error) => error.fmt(f),
-            StartError::Controllers(error) | StartError::Kubelet(error) => error.fmt(f),
+            StartError::Controllers(error) => error.fmt(f),
         }
     }
 }
