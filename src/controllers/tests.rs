@@ -3,11 +3,11 @@
 use super::*;
 use crate::api::condition::{self, READY};
 use crate::api::v1::{
-    AssignedPort, ConditionStatus, ContainerPort, EndpointSlice, Namespace, Node, ObjectMeta, Pod, PodPhase, PodStatus, Protocol, Service,
-    ServicePort, ServiceSpec, WatchRequest, event,
+    AssignedPort, ClusterEvent, ClusterEventSpec, ConditionStatus, ContainerPort, EndpointSlice, Namespace, Node, ObjectMeta, Pod,
+    PodPhase, PodStatus, Protocol, Service, ServicePort, ServiceSpec, WatchRequest, event,
 };
 use crate::api::{ObjectKey, Resource};
-use crate::client::tests::scene::{Scene, bounded, join, node, pod, until_cached};
+use crate::client::tests::scene::{Scene, bounded, join, node, pod, until, until_cached};
 use crate::client::{Cached, DeleteOptions};
 use crate::error::Error;
 
@@ -197,5 +197,28 @@ async fn pods_of_a_lost_node_are_marked_and_those_of_a_removed_one_can_be_delete
     client.delete::<Pod>("", "web", DeleteOptions::default()).await.expect("marked");
     client.delete::<Node>("", "n1", DeleteOptions::default()).await.expect("deleted");
     until_cached("the pod is gone with its node", &cache, |cache| cache.get::<Pod>("", "web").is_none().then_some(())).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn events_are_deleted_an_hour_after_they_last_happened() {
+    let scene = Scene::start().await;
+    let client = scene.client();
+    let now = Clock::system().now();
+    let happened = |name: &str, minutes_ago: i64| {
+        let last_time = Some(prost_types::Timestamp { seconds: now.seconds - 60 * minutes_ago, nanos: 0 });
+        let regarding = Some(crate::api::v1::EventSubject { kind: "Node".into(), name: "n1".into(), ..Default::default() });
+        let spec = ClusterEventSpec { regarding, reason: "Happened".into(), count: 1, last_time, ..Default::default() };
+        ClusterEvent { metadata: Some(ObjectMeta { name: name.into(), ..Default::default() }), spec: Some(spec) }
+    };
+    for (name, minutes_ago) in [("old", 61), ("young", 59), ("older", 600)] {
+        client.create(happened(name, minutes_ago)).await.expect("created");
+    }
+    events::start(client.clone(), Clock::system(), &scene.tasks);
+    until("only the young one is left", async || {
+        let left = client.list::<ClusterEvent>("").await.expect("listed");
+        (left.len() == 1 && left[0].meta().name == "young").then_some(())
+    })
+    .await;
     scene.end().await;
 }

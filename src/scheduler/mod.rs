@@ -1,6 +1,6 @@
 //! Gives every pod its node.
 //!
-//! [`decide`](decide::decide) is pure: what a pod needs, against what the nodes have. The loop around it keeps the [`fleet`] up to date by the
+//! `decide` is pure: what a pod needs, against what the nodes have. The loop around it keeps the fleet up to date by the
 //! changes of a cache, so that a decision never counts all pods, and counts a pod on its node from the moment it was decided.
 
 mod decide;
