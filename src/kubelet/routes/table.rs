@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::api::v1::{EndpointSlice, Protocol, Service};
-use crate::api::{ObjectKey, Resource};
+use crate::api::{ObjectKey, Resource, condition};
 
 /// Every route of a node, by the address that a service is reached at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,12 +33,13 @@ pub enum Change {
 
 /// The table for these services and slices.
 ///
-/// A service without an address has no route yet; a port without backends has a route that leads nowhere. Where two services claim the same
-/// address and port, which the service controller prevents, the first by namespace and name has it.
+/// A service without an address has no route yet, nor has one that the service controller did not call `Ready`: the address that it asks for may
+/// be another one's. A port without backends has a route that leads nowhere. Where two services have the same address and port, which the service
+/// controller prevents, the first by namespace and name has it.
 pub fn routes<'a>(services: impl IntoIterator<Item = &'a Service>, slices: impl IntoIterator<Item = &'a EndpointSlice>) -> RouteTable {
     let slices: HashMap<(&str, &str), &EndpointSlice> = slices.into_iter().map(|slice| (name_of(slice), slice)).collect();
     let mut table = BTreeMap::new();
-    for service in services {
+    for service in services.into_iter().filter(|service| is_ready(service)) {
         let Some(spec) = &service.spec else { continue };
         let Ok(address) = spec.cluster_ip.parse::<IpAddr>() else { continue };
         let slice = slices.get(&name_of(service)).copied();
@@ -53,6 +54,10 @@ pub fn routes<'a>(services: impl IntoIterator<Item = &'a Service>, slices: impl 
         }
     }
     RouteTable(table)
+}
+
+fn is_ready(service: &Service) -> bool {
+    service.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, condition::READY))
 }
 
 /// What turns `old` into `new`: nothing for a route that stays as it is. Removals come first, then the rest by address.
@@ -108,12 +113,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::v1::{Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
+    use crate::api::v1::{ConditionStatus, Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec, ServiceStatus};
 
     fn service(name: &str, ip: &str, ports: &[(&str, u32)]) -> Service {
         let ports = ports.iter().map(|(name, port)| ServicePort { name: (*name).into(), port: *port, ..Default::default() }).collect();
         let mut service = Service { spec: Some(ServiceSpec { cluster_ip: ip.into(), ports, ..Default::default() }), ..Default::default() };
         service.meta_mut().name = name.into();
+        let conditions = &mut service.status.get_or_insert_default().conditions;
+        condition::set(conditions, condition::READY, ConditionStatus::True, "", "", Default::default());
         service
     }
 
@@ -150,6 +157,19 @@ mod tests {
         let (a, b) = (service("a", "127.96.0.5", &[("", 80)]), service("b", "127.96.0.5", &[("", 80)]));
         assert_eq!(routes([&a, &b], []), routes([&b, &a], []));
         assert_eq!(text(&routes([&b, &a], [])), "127.96.0.5:80 Service/default/a []\n");
+    }
+
+    #[test]
+    fn a_service_that_asks_for_the_address_of_another_one_has_no_route() {
+        let (mut thief, owner) = (service("a", "127.96.0.5", &[("", 80)]), service("b", "127.96.0.5", &[("", 80)]));
+        for refused in [Some(ConditionStatus::False), None] {
+            thief.status = refused.map(|status| {
+                let mut conditions = Vec::new();
+                condition::set(&mut conditions, condition::READY, status, "AddressTaken", "", Default::default());
+                ServiceStatus { conditions }
+            });
+            assert_eq!(text(&routes([&thief, &owner], [])), "127.96.0.5:80 Service/default/b []\n");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::api::Resource;
-use crate::api::v1::{Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
+use crate::api::v1::{ConditionStatus, Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
+use crate::api::{Resource, condition};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -60,6 +60,8 @@ impl Node {
         let endpoints = backends.iter().map(endpoint).collect();
         let mut slice = EndpointSlice { spec: Some(EndpointSliceSpec { endpoints }), ..Default::default() };
         service.meta_mut().name = format!("web{host}");
+        let conditions = &mut service.status.get_or_insert_default().conditions;
+        condition::set(conditions, condition::READY, ConditionStatus::True, "", "", Default::default());
         slice.meta_mut().name = format!("web{host}");
         (service, slice)
     }
