@@ -1,14 +1,18 @@
-//! `bluebird`: the commands of a person, and with `up` a whole cluster in one process.
+//! `bluebird`: the commands of a person, and with `up` a whole cluster in one process. Run as `bluebird shim FOLDER` it guards one pod.
 
-use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::io::{stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use bluebird::console::{self, Surroundings};
 use bluebird::time::Clock;
+use bluebird::{kubelet, telemetry};
 
 fn main() -> ExitCode {
-    bluebird::telemetry::init("warn");
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+        kubelet::shim::main(std::env::args_os());
+    }
+    telemetry::init("warn");
+    let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start threads: {error}");
@@ -16,14 +20,13 @@ fn main() -> ExitCode {
         }
     };
     let (mut out, mut err, mut input) = (stdout(), stderr(), stdin());
-    let is_terminal = out.is_terminal();
     let surroundings = Surroundings {
         out: &mut out,
         err: &mut err,
         input: &mut input,
-        is_terminal,
+        terminal: || terminal_size::terminal_size().map(|(width, height)| (width.0.into(), height.0.into())),
         clock: Clock::system(),
-        asked_to_end: || Box::pin(tokio::signal::ctrl_c()),
+        asked_to_end: || Box::pin(async { kubelet::asked_to_end().await.map(drop) }),
     };
     let code = runtime.block_on(console::run(std::env::args_os(), surroundings));
     // A thread may still wait for standard input; nobody needs what it would read.

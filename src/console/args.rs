@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -30,6 +31,8 @@ pub(super) struct Target {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Bring up a cluster on this machine and run manifests in it
+    Up(Up),
     /// Make objects be as manifests say
     Apply(Apply),
     /// Show objects
@@ -51,6 +54,28 @@ pub(super) enum Command {
     Version,
     /// Serve HTTP and answer with who answered, for examples
     Echo(Echo),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Up {
+    /// Manifests to apply: files, folders, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<String>,
+    /// Where the cluster keeps everything; a folder of the user's own if not given
+    #[arg(long, env = "BLUEBIRD_DATA_DIR", value_name = "FOLDER")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Where the apiserver listens
+    #[arg(long, env = "BLUEBIRD_LISTEN", default_value = "127.0.0.1:7443", value_name = "ADDRESS")]
+    pub(super) listen: String,
+    /// Fail, and stop everything, unless all pods of the manifests become ready in time
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Stop everything once all pods are ready; fail if they can't become so in time
+    #[arg(long)]
+    pub(super) exit: bool,
+    /// How long --wait and --exit wait, for instance 90s or 5m
+    #[arg(long, default_value = "60s", value_parser = super::age::parse_duration, value_name = "TIME")]
+    pub(super) timeout: std::time::Duration,
 }
 
 /// Which files to read.

@@ -15,9 +15,12 @@ mod get;
 mod input;
 mod logs;
 mod page;
+mod progress;
 mod rows;
+mod screen;
 mod table;
 mod targets;
+mod up;
 mod version;
 mod watch;
 mod words;
@@ -46,8 +49,8 @@ pub struct Surroundings<'io> {
     pub err: &'io mut (dyn Write + Send),
     /// For `-f -`.
     pub input: &'io mut (dyn Read + Send),
-    /// Whether `out` is a terminal, on which a table may be drawn anew.
-    pub is_terminal: bool,
+    /// The columns and lines of the terminal that `out` is, so that a table may be drawn anew; `None` if it is none.
+    pub terminal: fn() -> Option<(usize, usize)>,
     /// Tells the time.
     pub clock: Clock,
     /// Waits until the program is asked to end, by Ctrl-C for instance. Each call waits for the next time.
@@ -104,6 +107,7 @@ fn print_usage(help: &clap::Error, io: Surroundings<'_>) -> u8 {
 impl Console<'_> {
     async fn run(&mut self, command: Command) -> Result<()> {
         match command {
+            Command::Up(args) => up::run(self, args).await,
             Command::Apply(args) => apply::run(self, &args).await,
             Command::Get(args) => get::run(self, &args).await,
             Command::Describe(args) => describe::run(self, &args).await,

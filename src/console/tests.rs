@@ -23,7 +23,7 @@ fn surroundings<'io>(
     input: &'io mut (dyn Read + Send),
 ) -> Surroundings<'io> {
     let asked_to_end = || -> Asked { Box::pin(std::future::pending()) };
-    Surroundings { out, err, input, is_terminal: false, clock: Clock::system(), asked_to_end }
+    Surroundings { out, err, input, terminal: || None, clock: Clock::system(), asked_to_end }
 }
 
 async fn bluebird(line: &str, input: &str) -> Outcome {
