@@ -1,5 +1,7 @@
 //! The parts put together: what `apiserver` runs, and what `bluebird up` and the tests run in one process.
 
+mod single;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use crate::error::Error;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 use crate::{controllers, scheduler};
+
+pub use single::Cluster;
 
 /// How long the controllers and the scheduler get to end.
 const LOOPS_GRACE: Duration = Duration::from_secs(2);
@@ -78,13 +82,15 @@ pub enum StartError {
     Apiserver(apiserver::StartError),
     /// The controllers can't work with this configuration.
     Controllers(Error),
+    /// The kubelet of a [`Cluster`] can't work here.
+    Kubelet(Error),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Apiserver(error) => error.fmt(f),
-            StartError::Controllers(error) => error.fmt(f),
+            StartError::Controllers(error) | StartError::Kubelet(error) => error.fmt(f),
         }
     }
 }
