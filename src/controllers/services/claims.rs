@@ -7,6 +7,13 @@ use crate::api::v1::{ConditionStatus, Service};
 use crate::api::{ObjectKey, Resource, condition};
 use crate::error::{Error, Result};
 
+/// Why a service has no address: every one is taken.
+const RANGE_FULL: &str = "RangeFull";
+/// Why a service has no address: the one that it asks for is another one's.
+const ADDRESS_TAKEN: &str = "AddressTaken";
+/// Why a service has no address: the one that it asks for is not one that a service can have.
+const OUT_OF_RANGE: &str = "OutOfRange";
+
 /// The addresses that services can have: all of a network but its own, the broadcast address and the first one, which is the lock of a
 /// machine's router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +102,11 @@ impl Claims {
     fn observe_address(&mut self, key: &ObjectKey, service: &Service) {
         let Some(Ok(address)) = requested(service) else { return };
         let ready = service.status.as_ref().and_then(|status| condition::get(&status.conditions, condition::READY));
-        match ready.map(|ready| ready.status()) {
-            Some(ConditionStatus::True) => self.claim(address, key, service, true),
-            Some(ConditionStatus::False) => false,
+        match ready.map(|ready| (ready.status(), ready.reason.as_str())) {
+            Some((ConditionStatus::True, _)) => self.claim(address, key, service, true),
+            // It got its address since, and its status is about to say so.
+            Some((ConditionStatus::False, RANGE_FULL)) => self.claim(address, key, service, false),
+            Some((ConditionStatus::False, _)) => false,
             _ => self.claim(address, key, service, false),
         };
     }
@@ -112,7 +121,7 @@ impl Claims {
             Some(Ok(address)) => {
                 let owner = &self.by_address[&address].service;
                 let message = format!("the address {address} belongs to service {}/{}", owner.namespace(), owner.name());
-                Decision::Refuse { reason: "AddressTaken", message }
+                Decision::Refuse { reason: ADDRESS_TAKEN, message }
             }
             Some(Err(text)) => out_of_range(&text),
         };
@@ -132,7 +141,7 @@ impl Claims {
                 self.claim(address, key, service, false);
                 Decision::Assign(address)
             }
-            None => Decision::Refuse { reason: "RangeFull", message: "every address of the service range is taken".into() },
+            None => Decision::Refuse { reason: RANGE_FULL, message: "every address of the service range is taken".into() },
         }
     }
 
@@ -164,7 +173,7 @@ fn requested(service: &Service) -> Option<Result<Ipv4Addr, String>> {
 
 fn out_of_range(address: &str) -> Decision {
     let message = format!("the address {address} is not one that a service of this cluster can have");
-    Decision::Refuse { reason: "OutOfRange", message }
+    Decision::Refuse { reason: OUT_OF_RANGE, message }
 }
 
 #[cfg(test)]
@@ -172,6 +181,12 @@ mod tests {
     use super::*;
     use crate::api::Kind;
     use crate::api::v1::{ObjectMeta, ServiceSpec, ServiceStatus};
+
+    fn refused_for(reason: &str, name: &str, cluster_ip: &str) -> Service {
+        let mut service = service(name, cluster_ip, Some(ConditionStatus::False));
+        service.status.get_or_insert_default().conditions[0].reason = reason.into();
+        service
+    }
 
     fn service(name: &str, cluster_ip: &str, ready: Option<ConditionStatus>) -> Service {
         let mut status = ServiceStatus::default();
@@ -275,6 +290,15 @@ mod tests {
         claims.observe(&key("b"), Some(&owner));
         assert_eq!(claims.decide(&owner, &range), Decision::Keep);
         assert_eq!(refusal(claims.decide(&loser, &range)), "AddressTaken");
+    }
+
+    #[test]
+    fn after_a_restart_an_address_that_was_given_but_not_reported_yet_is_not_given_again() {
+        let (mut claims, range) = (Claims::default(), range("10.0.0.0/30"));
+        claims.observe(&key("a"), Some(&refused_for(RANGE_FULL, "a", "10.0.0.2")));
+        claims.observe(&key("b"), Some(&refused_for(ADDRESS_TAKEN, "b", "10.0.0.2")));
+        assert_eq!(refusal(claims.decide(&service("c", "", None), &range)), RANGE_FULL);
+        assert_eq!(claims.decide(&refused_for(RANGE_FULL, "a", "10.0.0.2"), &range), Decision::Keep);
     }
 
     #[test]
