@@ -27,7 +27,7 @@ echo "buf curl: lists it: ok"
 
 # The watch has no end of its own: after two seconds it is ended, which is what the status 124 says.
 status=0
-timeout 2 buf curl --protocol grpc --http2-prior-knowledge "$service/Watch" -d '{"selectors":[{"kind":"Pod"}],"sendInitial":true}' > "$out/watched" || status=$?
+timeout 2 buf curl --protocol grpc --http2-prior-knowledge "$service/Watch" -d '{"selectors":[{"kind":"Pod"}],"sendInitial":true}' > "$out/watched" 2> "$out/why" || status=$?
 [ "$status" = 124 ] || fail "the watch ended by itself with status $status" "$out/watched"
 has "$out/watched" '"type":"TYPE_ADDED"' && has "$out/watched" '"synced":true' || fail "the watch does not begin with the pod" "$out/watched"
 echo "buf curl: watches it: ok"
