@@ -43,7 +43,7 @@ impl Watching {
     }
 
     /// A watch of what comes after now.
-    fn from_now(&self, selectors: &[Selector]) -> Cursor {
+    fn watch_on(&self, selectors: &[Selector]) -> Cursor {
         self.watch(selectors, Start::After(self.store.snapshot().revision())).unwrap()
     }
 }

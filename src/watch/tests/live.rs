@@ -15,7 +15,7 @@ fn row(kind: Type, name: &str, revision: u64) -> (Type, String, u64) {
 #[tokio::test]
 async fn a_watch_of_everything_sees_every_change_as_it_is() {
     let watching = Watching::new();
-    let mut cursor = watching.from_now(&[]);
+    let mut cursor = watching.watch_on(&[]);
     watching.commit([put(pod("a", "", &[])), put(service("s"))]).await;
     watching.commit([put(pod("a", "n", &[]))]).await;
     let last = watching.commit([delete("a")]).await;
@@ -26,7 +26,7 @@ async fn a_watch_of_everything_sees_every_change_as_it_is() {
 #[tokio::test]
 async fn what_begins_to_match_is_added_and_what_ceases_to_is_deleted_as_it_then_is() {
     let watching = Watching::new();
-    let (mut by_label, mut by_node) = (watching.from_now(&[labelled("app", "web")]), watching.from_now(&[on_node("n1")]));
+    let (mut by_label, mut by_node) = (watching.watch_on(&[labelled("app", "web")]), watching.watch_on(&[on_node("n1")]));
     watching.commit([put(pod("a", "", &[("app", "web")]))]).await;
     watching.commit([put(pod("a", "n1", &[("app", "web")]))]).await;
     watching.commit([put(pod("a", "n1", &[("app", "db")]))]).await;
@@ -48,7 +48,7 @@ async fn several_selectors_give_one_sequence_in_order_without_repetition() {
     let watching = Watching::new();
     let one = Selector { name: "s".into(), namespace: "default".into(), ..kind("Service") };
     let elsewhere = Selector { namespace: "elsewhere".into(), ..kind("Pod") };
-    let mut cursor = watching.from_now(&[on_node("n1"), one, labelled("app", "web"), elsewhere]);
+    let mut cursor = watching.watch_on(&[on_node("n1"), one, labelled("app", "web"), elsewhere]);
     for _ in 0..50 {
         watching.commit([put(pod("a", "n1", &[("app", "web")])), put(service("s")), put(service("other"))]).await;
         watching.commit([put(pod("b", "", &[])), put(pod("c", "", &[("app", "web")]))]).await;
@@ -63,7 +63,7 @@ async fn several_selectors_give_one_sequence_in_order_without_repetition() {
 #[tokio::test]
 async fn a_watch_that_is_not_read_loses_nothing_however_far_it_falls_behind() {
     let watching = Watching::new();
-    let mut cursor = watching.from_now(&[kind("Pod")]);
+    let mut cursor = watching.watch_on(&[kind("Pod")]);
     for number in 0..500 {
         watching.commit([put(pod(&format!("p{}", number % 10), "", &[]))]).await;
     }
@@ -76,7 +76,7 @@ async fn a_watch_that_is_not_read_loses_nothing_however_far_it_falls_behind() {
 #[tokio::test]
 async fn a_watch_that_fell_behind_the_history_ends_with_compacted_and_stays_so() {
     let watching = Watching::with_history(HistoryLimits { revisions: 10, bytes: usize::MAX });
-    let mut cursor = watching.from_now(&[kind("Pod")]);
+    let mut cursor = watching.watch_on(&[kind("Pod")]);
     for _ in 0..200 {
         watching.commit([put(pod("a", "", &[]))]).await;
     }
@@ -89,7 +89,7 @@ async fn a_watch_that_fell_behind_the_history_ends_with_compacted_and_stays_so()
 #[tokio::test]
 async fn a_revision_comes_in_one_batch_and_batches_are_bounded() {
     let watching = Watching::new();
-    let mut cursor = watching.from_now(&[]);
+    let mut cursor = watching.watch_on(&[]);
     for round in 0..30 {
         watching.commit((0..90).map(|number| put(pod(&format!("p{round}-{number}"), "", &[])))).await;
     }
@@ -137,13 +137,13 @@ async fn a_change_wakes_only_those_whom_it_may_concern() {
         (vec![elsewhere], 0),
     ];
     for (selectors, expected) in cases {
-        let mut cursor = watching.from_now(&selectors);
+        let mut cursor = watching.watch_on(&selectors);
         let wakes = Arc::new(Wakes::default());
         let waker = Arc::clone(&wakes).into();
         let mut quiet = pin!(cursor.next());
         assert!(quiet.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         // Who watches everything, and began later, hears of it after the others.
-        let mut everything = watching.from_now(&[]);
+        let mut everything = watching.watch_on(&[]);
         let revision = watching.commit([put(pod("a", "n7", &[]))]).await;
         rows_up_to(&mut everything, revision).await;
         watching.hub.settle(revision).await;
@@ -157,7 +157,7 @@ async fn a_change_wakes_only_those_whom_it_may_concern() {
 async fn a_pod_that_changes_nodes_is_told_to_both() {
     let watching = Watching::new();
     watching.commit([put(pod("a", "n1", &[]))]).await;
-    let (mut from, mut to) = (watching.from_now(&[on_node("n1")]), watching.from_now(&[on_node("n2")]));
+    let (mut from, mut to) = (watching.watch_on(&[on_node("n1")]), watching.watch_on(&[on_node("n2")]));
     let moved = watching.commit([put(pod("a", "n2", &[]))]).await;
     assert_eq!(rows_up_to(&mut from, moved).await, [row(Deleted, "a", 2)]);
     assert_eq!(rows_up_to(&mut to, moved).await, [row(Added, "a", 2)]);
@@ -166,7 +166,7 @@ async fn a_pod_that_changes_nodes_is_told_to_both() {
 #[tokio::test]
 async fn nothing_stays_of_a_watch_that_is_gone() {
     let watching = Watching::new();
-    let cursors: Vec<_> = (0..50).map(|node| watching.from_now(&[on_node(&format!("n{}", node / 2)), kind("Service")])).collect();
+    let cursors: Vec<_> = (0..50).map(|node| watching.watch_on(&[on_node(&format!("n{}", node / 2)), kind("Service")])).collect();
     assert_eq!(watching.hub.topics(), 26);
     drop(cursors);
     assert_eq!(watching.hub.topics(), 0);
@@ -175,7 +175,7 @@ async fn nothing_stays_of_a_watch_that_is_gone() {
 #[tokio::test]
 async fn the_same_change_is_the_same_memory_for_every_watch() {
     let watching = Watching::new();
-    let mut cursors = [watching.from_now(&[]), watching.from_now(&[kind("Pod")]), watching.from_now(&[on_node("n")])];
+    let mut cursors = [watching.watch_on(&[]), watching.watch_on(&[kind("Pod")]), watching.watch_on(&[on_node("n")])];
     watching.commit([put(pod("a", "n", &[]))]).await;
     let mut places = Vec::new();
     for cursor in &mut cursors {

@@ -180,6 +180,63 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         history in prop_oneof![Just(5usize), Just(60), Just(100_000)],
     ) {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(run(steps, history));
+        block_on(run(steps, history));
     }
+}
+
+/// A small random life of one writer.
+async fn write(store: &Store, writer: usize, commits: usize) {
+    let mut random = fastrand::Rng::with_seed(writer as u64);
+    for _ in 0..commits {
+        let name = format!("o{}", random.usize(..OBJECTS));
+        let write = match random.usize(..6) {
+            0 => delete(&name),
+            1 => put(service(&name)),
+            _ => put(pod(&name, NODES[random.usize(..3)], LABELS[random.usize(..3)])),
+        };
+        match store.commit(transaction([write, put(pod(&format!("w{writer}"), NODES[random.usize(..3)], &[]))])).await {
+            Ok(_) | Err(Error::NotFound(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// Reads until the end is told, cut now and then.
+async fn read(hub: &Hub, selectors: Vec<Selector>, reader: usize, end: &std::sync::OnceLock<Revision>) -> Watched {
+    let mut random = fastrand::Rng::with_seed(reader as u64);
+    let mut watcher = Watcher::new(selectors);
+    while end.get().is_none() {
+        watcher.read_ready(hub, random.usize(1..20));
+        if random.usize(..50) == 0 {
+            watcher.cursor = None;
+        }
+        std::thread::yield_now();
+    }
+    watcher.read_up_to(hub, *end.get().unwrap()).await;
+    watcher.watched
+}
+
+#[test]
+fn while_many_write_and_read_at_once_every_watch_keeps_the_seven_guarantees() {
+    let watching = Watching::new();
+    let Watching { store, hub, .. } = &watching;
+    let end = std::sync::OnceLock::new();
+    let watches = std::thread::scope(|scope| {
+        let readers: Vec<_> = selectors().into_iter().cycle().take(12).enumerate().collect();
+        let end = &end;
+        let readers: Vec<_> =
+            readers.into_iter().map(|(reader, selectors)| scope.spawn(move || block_on(read(hub, selectors, reader, end)))).collect();
+        let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || block_on(write(store, writer, 300)))).collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        // What every selector matches, so that everybody gets to the end.
+        let last = [pod("o0", "n1", LABELS[1]), pod("o1", "n1", LABELS[2]), service("s")].map(put);
+        end.set(block_on(watching.commit(last))).unwrap();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    let commits = store.feed().after(Revision::ZERO, usize::MAX).unwrap();
+    Recorded { reference: Reference::from_commits(commits.iter().map(|commit| &**commit)), watches }.assert_kept(Duration::ZERO);
 }

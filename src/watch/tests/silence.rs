@@ -7,7 +7,7 @@ use crate::store::fixtures::{pod, put};
 async fn a_quiet_watch_says_where_it_stands_at_least_every_ten_seconds() {
     let watching = Watching::new();
     let revision = watching.commit([put(pod("a", "", &[]))]).await;
-    let mut cursor = watching.from_now(&[]);
+    let mut cursor = watching.watch_on(&[]);
     for _ in 0..3 {
         let asked = Instant::now();
         let bookmark = next(&mut cursor).await.unwrap();
@@ -19,7 +19,7 @@ async fn a_quiet_watch_says_where_it_stands_at_least_every_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_bookmark_covers_changes_that_did_not_concern_the_watch() {
     let watching = Watching::new();
-    let mut cursor = watching.from_now(&[on_node("n1")]);
+    let mut cursor = watching.watch_on(&[on_node("n1")]);
     let revision = watching.commit([put(pod("a", "n2", &[]))]).await;
     watching.hub.settle(revision).await;
     let bookmark = next(&mut cursor).await.unwrap();
@@ -29,7 +29,7 @@ async fn a_bookmark_covers_changes_that_did_not_concern_the_watch() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_is_woken_all_the_time_for_nothing_still_says_where_it_stands() {
     let watching = Watching::new();
-    let mut cursor = watching.from_now(&[labelled("app", "web")]);
+    let mut cursor = watching.watch_on(&[labelled("app", "web")]);
     let begun = Instant::now();
     let busy = async {
         loop {
@@ -64,7 +64,7 @@ async fn a_watch_from_now_begins_by_saying_when_that_is() {
 async fn when_the_store_closes_watches_send_what_is_left_and_end_as_unavailable() {
     for abruptly in [false, true] {
         let watching = Watching::new();
-        let mut cursors = [watching.from_now(&[]), watching.from_now(&[on_node("n")]), watching.watch(&[], Start::Initial).unwrap()];
+        let mut cursors = [watching.watch_on(&[]), watching.watch_on(&[on_node("n")]), watching.watch(&[], Start::Initial).unwrap()];
         let last = watching.commit([put(pod("a", "n", &[]))]).await;
         if abruptly {
             watching.store.kill()

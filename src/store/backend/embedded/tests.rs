@@ -85,8 +85,9 @@ fn put_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
 
 #[test]
 fn the_embedded_backend_does_what_every_backend_has_to() {
-    let disks: [(Limits, fn() -> Arc<dyn Disk>); 2] = [(TINY, || Arc::new(FaultyDisk::default())), (super::LIMITS, || Arc::new(RealDisk))];
-    for (limits, disk) in disks {
+    let unsynced = || Arc::new(FaultyDisk::default()) as Arc<dyn Disk>;
+    let real = || Arc::new(RealDisk) as Arc<dyn Disk>;
+    for (limits, disk) in [(TINY, unsynced as fn() -> Arc<dyn Disk>), (super::LIMITS, real)] {
         let folder = tempfile::tempdir().unwrap();
         let open = || Box::new(Embedded::open_on(disk(), folder.path().to_owned(), limits).unwrap()) as Box<dyn Backend>;
         crate::store::conformance::check(&open);
