@@ -152,17 +152,43 @@ impl Cursor {
 
     /// Takes everything that has come in. `None` when nothing of it matched.
     fn take_live(&mut self) -> Option<Batch> {
-        // A commit is in all of its topics before the next one is in any. So everything up to here is in the channels now, and what comes
-        // in below from beyond may have a gap before it.
-        let newest = self.pending.iter().map(|commit| commit.revision).max();
-        let complete = newest.unwrap_or_default().max(self.topics.published());
-        if let Err(error) = self.receive() {
-            match error {
-                TryRecvError::Closed => self.reconnect(),
-                TryRecvError::Lagged(_) | TryRecvError::Empty => self.catch_up(),
-            }
-            return None;
+        let complete = self.complete();
+        let mut received = Ok(());
+        for index in 0..self.subscriptions.len() {
+            received = received.and_then(|()| self.receive(index));
         }
+        match received {
+            Ok(()) => self.take_up_to(complete),
+            Err(TryRecvError::Closed) => {
+                self.reconnect();
+                None
+            }
+            Err(TryRecvError::Lagged(_) | TryRecvError::Empty) => {
+                self.catch_up();
+                None
+            }
+        }
+    }
+
+    /// Up to which revision everything is in the channels by now, or here. A commit is in all of its topics before the next one is in any; so
+    /// nothing is missing before the newest that came in. To be asked before receiving: what comes in afterwards may have a gap before it, in a
+    /// channel that has been emptied already.
+    fn complete(&self) -> Revision {
+        let newest = self.pending.iter().map(|commit| commit.revision).max();
+        newest.unwrap_or_default().max(self.topics.published())
+    }
+
+    fn receive(&mut self, subscription: usize) -> Result<(), TryRecvError> {
+        loop {
+            match self.subscriptions[subscription].receiver().try_recv() {
+                Ok(commit) => self.keep(commit),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take_up_to(&mut self, complete: Revision) -> Option<Batch> {
         self.pending.sort_by_key(|commit| commit.revision);
         self.pending.dedup_by_key(|commit| commit.revision);
         let mut pending = std::mem::take(&mut self.pending);
@@ -175,19 +201,6 @@ impl Cursor {
         // The shared allocation is given back when there is nothing left in it: most cursors are idle most of the time.
         self.pending = if pending.is_empty() { Vec::new() } else { pending };
         batch.map(|batch| Batch { revision: self.position, ..batch })
-    }
-
-    fn receive(&mut self) -> Result<(), TryRecvError> {
-        for index in 0..self.subscriptions.len() {
-            loop {
-                match self.subscriptions[index].receiver().try_recv() {
-                    Ok(commit) => self.keep(commit),
-                    Err(TryRecvError::Empty) => break,
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
     }
 
     fn keep(&mut self, commit: Arc<Commit>) {
@@ -276,5 +289,40 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         metrics::gauge!("bluebird_watches").decrement(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hub::Hub;
+    use super::super::topic::Topic;
+    use super::*;
+    use crate::api::Matcher;
+    use crate::api::v1::Selector;
+    use crate::store::HistoryLimits;
+    use crate::store::fixtures::{open, pod, put, service, transaction};
+
+    #[tokio::test]
+    async fn what_came_in_behind_a_gap_waits_until_the_gap_is_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), HistoryLimits::default());
+        let hub = Hub::new(&store);
+        let of_kind = |kind: &str| Matcher::new(&Selector { kind: kind.into(), ..Default::default() }, "").unwrap();
+        let mut cursor = hub.watch(vec![of_kind("Pod"), of_kind("Service")], Start::After(Revision::ZERO)).unwrap();
+        assert_eq!(cursor.replay(), Ok(None), "now it is live");
+
+        // Both commits come after one topic has been looked at and before the other is: the later one is seen without the earlier one.
+        let complete = cursor.complete();
+        store.commit(transaction([put(pod("a", "", &[]))])).await.unwrap();
+        let last = store.commit(transaction([put(service("s"))])).await.unwrap().revision;
+        hub.settle(last).await;
+        let services = Topic::covering(&of_kind("Service"));
+        let later = cursor.subscriptions.iter().position(|subscription| subscription.topic() == services).unwrap();
+        cursor.receive(later).unwrap();
+        assert_eq!(cursor.take_up_to(complete), None);
+        assert_eq!(cursor.position, Revision::ZERO);
+
+        let batch = cursor.take_live().unwrap();
+        assert_eq!((batch.records.len(), batch.revision), (2, last));
     }
 }

@@ -198,6 +198,11 @@ impl Subscription {
     pub(super) fn receiver(&mut self) -> &mut broadcast::Receiver<Arc<Commit>> {
         self.receiver.as_mut().expect("only dropping takes it")
     }
+
+    #[cfg(test)]
+    pub(super) fn topic(&self) -> Topic {
+        self.topic
+    }
 }
 
 impl Drop for Subscription {

@@ -184,6 +184,9 @@ proptest! {
     }
 }
 
+/// So many nodes that it takes a while to look at all of their topics.
+const MANY: usize = 60;
+
 /// A small random life of one writer.
 async fn write(store: &Store, writer: usize, commits: usize) {
     let mut random = fastrand::Rng::with_seed(writer as u64);
@@ -194,7 +197,8 @@ async fn write(store: &Store, writer: usize, commits: usize) {
             1 => put(service(&name)),
             _ => put(pod(&name, NODES[random.usize(..3)], LABELS[random.usize(..3)])),
         };
-        match store.commit(transaction([write, put(pod(&format!("w{writer}"), NODES[random.usize(..3)], &[]))])).await {
+        let roamer = pod(&format!("w{writer}"), &format!("m{}", random.usize(..MANY)), &[]);
+        match store.commit(transaction([write, put(roamer)])).await {
             Ok(_) | Err(Error::NotFound(_)) => {}
             Err(error) => panic!("{error}"),
         }
@@ -226,14 +230,15 @@ fn while_many_write_and_read_at_once_every_watch_keeps_the_seven_guarantees() {
     let Watching { store, hub, .. } = &watching;
     let end = std::sync::OnceLock::new();
     let watches = std::thread::scope(|scope| {
-        let readers: Vec<_> = selectors().into_iter().cycle().take(12).enumerate().collect();
+        let many_nodes: Vec<_> = (0..MANY).map(|node| on_node(&format!("m{node}"))).chain([kind("Service")]).collect();
         let end = &end;
+        let readers: Vec<_> = selectors().into_iter().chain([many_nodes.clone(), many_nodes]).enumerate().collect();
         let readers: Vec<_> =
             readers.into_iter().map(|(reader, selectors)| scope.spawn(move || block_on(read(hub, selectors, reader, end)))).collect();
         let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || block_on(write(store, writer, 300)))).collect();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         // What every selector matches, so that everybody gets to the end.
-        let last = [pod("o0", "n1", LABELS[1]), pod("o1", "n1", LABELS[2]), service("s")].map(put);
+        let last = [pod("o0", "n1", LABELS[1]), pod("o1", "n1", LABELS[2]), pod("o2", "m0", &[]), service("s")].map(put);
         end.set(block_on(watching.commit(last))).unwrap();
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });

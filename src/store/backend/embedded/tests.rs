@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::{Disk, RealDisk};
+use super::disk::RealDisk;
 use super::{Backend, Embedded, Limits, OpenError};
 use crate::api::Revision;
-use crate::store::fixtures::{Script, delete, large_pod, pod, put, transaction};
+use crate::store::fixtures::{Script, contents, delete, large_pod, pod, put, transaction};
 use crate::store::{Commit, History, HistoryLimits, Snapshot, Transaction};
 use faulty::FaultyDisk;
 
@@ -85,11 +85,10 @@ fn put_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
 
 #[test]
 fn the_embedded_backend_does_what_every_backend_has_to() {
-    let unsynced = || Arc::new(FaultyDisk::default()) as Arc<dyn Disk>;
-    let real = || Arc::new(RealDisk) as Arc<dyn Disk>;
-    for (limits, disk) in [(TINY, unsynced as fn() -> Arc<dyn Disk>), (super::LIMITS, real)] {
+    for limits in [TINY, super::LIMITS] {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Box::new(Embedded::open_on(disk(), folder.path().to_owned(), limits).unwrap()) as Box<dyn Backend>;
+        let open =
+            || Box::new(Embedded::open_on(Arc::new(FaultyDisk::default()), folder.path().to_owned(), limits).unwrap()) as Box<dyn Backend>;
         crate::store::conformance::check(&open);
     }
 }
@@ -106,4 +105,15 @@ fn segments_that_neither_checkpoint_nor_history_need_are_removed() {
     let first: u64 = names.iter().find_map(|name| name.strip_prefix("log-")).unwrap().parse().unwrap();
     assert!(first > 1, "the first segment is gone: {names:?}");
     assert!(first <= opened.checkpoint.0 + 1 && first + 12 <= script.state.revision().0 + 1, "no more is gone than may: {names:?}");
+}
+
+#[test]
+fn on_the_machines_own_disk_it_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = Embedded::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    live(&mut backend, &mut script);
+    drop(backend);
+    let mut again = Embedded::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    assert_eq!(contents(&load(&mut again).unwrap().0), contents(&script.state));
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use super::super::OpenError;
 use super::{files, live, load, open_tiny, put_files};
 use crate::api::Revision;
-use crate::store::fixtures::{Script, contents};
+use crate::store::fixtures::{Script, contents, pod, put, transaction};
 use crate::store::{Backend as _, Stored};
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -17,6 +17,13 @@ fn small_store(closed: bool) -> (Files, (Revision, Vec<Stored>)) {
     live(&mut backend, &mut script);
     if closed {
         backend.close(&script.state);
+    } else {
+        // So that the log has something that no checkpoint has.
+        for name in ["late", "later"] {
+            let (state, commits) = script.batch([transaction([put(pod(name, "", &[]))])]);
+            backend.append(&commits).unwrap();
+            script.state = state;
+        }
     }
     drop(backend);
     let files = files(folder.path());
