@@ -14,7 +14,7 @@ use crate::tasks::Tasks;
 use crate::time::Clock;
 use crate::{controllers, scheduler};
 
-pub use single::Cluster;
+pub use single::{Cluster, Place};
 
 /// How long the controllers and the scheduler get to end.
 const LOOPS_GRACE: Duration = Duration::from_secs(2);

@@ -11,6 +11,17 @@ use crate::error::{Error, Result};
 use crate::kubelet::{self, Kubelet};
 use crate::time::Clock;
 
+/// Where a [`Cluster`] is.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The folder that holds everything. `None`: one in the user's data folder.
+    pub data_dir: Option<PathBuf>,
+    /// Where the apiserver listens: `ADDRESS:PORT` or `unix:/PATH`.
+    pub listen: String,
+    /// The range that services have their addresses from. `None`: the apiserver's default.
+    pub service_cidr: Option<String>,
+}
+
 /// A control plane and the kubelet of its one node. The pods end with it.
 #[derive(Debug)]
 pub struct Cluster {
@@ -20,17 +31,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it on a folder, or on one in the user's data folder, where it finds again what was there before.
+    /// Starts it, on what was there before.
     ///
     /// # Errors
     /// Says what is wrong; nothing runs then.
-    pub async fn start(data_dir: Option<&Path>, listen: &str, clock: Clock) -> Result<Cluster, StartError> {
-        let data_dir = match data_dir {
-            Some(folder) => folder.to_owned(),
-            None => default_data_dir().ok_or_else(|| unusable("this user has no data folder; say where with --data-dir FOLDER"))?,
-        };
-        let listen: Listen = listen.parse().map_err(|error| unusable(format!("{error}")))?;
-        let config = apiserver::Config::new(data_dir.join("apiserver"), listen);
+    pub async fn start(place: Place, clock: Clock) -> Result<Cluster, StartError> {
+        let no_folder = || unusable("this user has no data folder; say where with --data-dir FOLDER");
+        let data_dir = place.data_dir.or_else(default_data_dir).ok_or_else(no_folder)?;
+        let listen: Listen = place.listen.parse().map_err(unusable::<String>)?;
+        let mut config = apiserver::Config::new(data_dir.join("apiserver"), listen);
+        if let Some(service_cidr) = place.service_cidr {
+            config.service_cidr = service_cidr;
+        }
         let control_plane = ControlPlane::start(config, clock.clone()).await?;
         match start_kubelet(&control_plane.client(), data_dir.join("kubelet"), clock).await {
             Ok(kubelet) => Ok(Cluster { control_plane, kubelet, data_dir }),

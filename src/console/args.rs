@@ -67,6 +67,9 @@ pub(super) struct Up {
     /// Where the apiserver listens
     #[arg(long, env = "BLUEBIRD_LISTEN", default_value = "127.0.0.1:7443", value_name = "ADDRESS")]
     pub(super) listen: String,
+    /// The range that services have their addresses from, 127.96.0.0/12 if not given
+    #[arg(long, env = "BLUEBIRD_SERVICE_CIDR", value_name = "CIDR")]
+    pub(super) service_cidr: Option<String>,
     /// Fail, and stop everything, unless all pods of the manifests become ready in time
     #[arg(long)]
     pub(super) wait: bool,

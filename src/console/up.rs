@@ -17,7 +17,7 @@ use crate::api::manifest::Manifest;
 use crate::api::v1::{ClusterEvent, Object, Pod, Service};
 use crate::api::{Kind, ObjectKey};
 use crate::client::{Cache, Cached, Changes, Client};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Place};
 use crate::tasks::Tasks;
 use crate::time::millis;
 
@@ -35,7 +35,8 @@ pub(super) async fn run(console: &mut Console<'_>, args: args::Up) -> Result<()>
     };
     // From now on Ctrl-C doesn't end the process at once.
     let asked_to_end = (console.io.asked_to_end)();
-    let started = Cluster::start(args.data_dir.as_deref(), &args.listen, console.io.clock.clone()).await;
+    let place = Place { data_dir: args.data_dir.clone(), listen: args.listen.clone(), service_cidr: args.service_cidr.clone() };
+    let started = Cluster::start(place, console.io.clock.clone()).await;
     let cluster = started.map_err(|error| Failure::Failed(error.to_string()))?;
     let tasks = Tasks::new(CancellationToken::new());
     let must_be_ready = args.wait || args.exit;
@@ -81,8 +82,11 @@ async fn stay_up(console: &mut Console<'_>, args: &args::Up, cluster: &Cluster, 
         announce(console, &client, &cache, &service, deadline).await?;
     }
     if !pods.is_empty() {
-        let took = began.elapsed();
-        writeln!(console.io.out, "All {} pods are ready after {}.{} s.", pods.len(), took.as_secs(), took.subsec_millis() / 100)?;
+        let took = began.elapsed().as_secs_f64();
+        match pods.len() {
+            1 => writeln!(console.io.out, "The pod is ready after {took:.1} s.")?,
+            count => writeln!(console.io.out, "All {count} pods are ready after {took:.1} s.")?,
+        }
     }
     if args.exit {
         return Ok(());

@@ -8,3 +8,4 @@ mod follower;
 mod program;
 mod refusals;
 mod up;
+mod up_output;
