@@ -38,7 +38,7 @@ impl Cluster {
     pub async fn start(place: Place, clock: Clock) -> Result<Cluster, StartError> {
         let no_folder = || unusable("this user has no data folder; say where with --data-dir FOLDER");
         let data_dir = place.data_dir.or_else(default_data_dir).ok_or_else(no_folder)?;
-        let listen: Listen = place.listen.parse().map_err(unusable::<String>)?;
+        let listen: Listen = place.listen.parse().map_err(|error: String| unusable(error))?;
         let mut config = apiserver::Config::new(data_dir.join("apiserver"), listen);
         if let Some(service_cidr) = place.service_cidr {
             config.service_cidr = service_cidr;
