@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::api::Revision;
@@ -46,7 +46,7 @@ impl Witness {
     pub fn watch(&mut self, name: &str, client: Client, selectors: Vec<Selector>, tasks: &Tasks) {
         let (tell, progress) = watch::channel(Progress { revision: self.revision, refused: None });
         let watched = Watched { name: name.to_owned(), selectors, streams: Vec::new() };
-        let recording = Recording { begun: self.begun, watched: Arc::new(Mutex::new(watched)), progress };
+        let recording = Recording { begun: self.begun, watched: Arc::new(Mutex::new(watched)), progress, resume: Arc::default() };
         let (recorder, token) = (recording.clone(), tasks.token());
         tasks.spawn("witness", async move {
             token.run_until_cancelled(recorder.run(client, tell)).await;
@@ -89,6 +89,8 @@ struct Recording {
     begun: Instant,
     watched: Arc<Mutex<Watched>>,
     progress: watch::Receiver<Progress>,
+    /// Rung to break the connection.
+    resume: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,9 +100,12 @@ struct Progress {
 }
 
 impl Recording {
-    /// Waits until everything up to a revision was sent.
+    /// Waits until everything up to a revision was sent. A resumed watch is told at once where it stands, a quiet one only after a while.
     async fn reached(&self, revision: Revision) -> Result<()> {
         let mut progress = self.progress.clone();
+        if progress.borrow().revision < revision {
+            self.resume.notify_one();
+        }
         let reached = progress.wait_for(|progress| progress.revision >= revision || progress.refused.is_some()).await;
         match reached.map(|progress| progress.refused.clone()) {
             Ok(None) => Ok(()),
@@ -131,7 +136,11 @@ impl Recording {
         };
         self.watched().streams.push(Stream { start: Start::After(from), messages: Vec::new() });
         loop {
-            match incoming.next().await {
+            let received = tokio::select! {
+                received = incoming.next() => received,
+                () = self.resume.notified() => Err(Error::Cancelled),
+            };
+            match received {
                 Ok(Some(message)) => {
                     backoff.reset();
                     let revision = Revision(message.revision);

@@ -91,8 +91,13 @@ impl Cursor {
             }
             Start::Initial => (Revision::ZERO, Phase::Initial(Box::new(Pages::new(feed.snapshot(), &filter)))),
         };
-        // Due at once: whoever watches from now on has to know from when.
-        let patience = if start == Start::Now { Duration::ZERO } else { BOOKMARK_AFTER };
+        // Due at once: whoever watches from now on has to know from when, and whoever was away that nothing else has happened.
+        let is_new = match start {
+            Start::Now => true,
+            Start::After(requested) => requested < feed.revision(),
+            Start::Initial => false,
+        };
+        let patience = if is_new { Duration::ZERO } else { BOOKMARK_AFTER };
         let (topics, bookmark_at) = (Arc::clone(topics), Instant::now() + patience);
         Ok(Self { topics, filter, position, phase, subscriptions, pending: Vec::new(), bookmark_at, _counted: Counted::begin() })
     }

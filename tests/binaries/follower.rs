@@ -1,5 +1,7 @@
 //! A client of a real apiserver that sees every change.
 
+use bluebird::api::Resource;
+use bluebird::api::v1::{Container, Pod, PodPhase, PodSpec, RestartPolicy, container_state::State};
 use bluebird::client::{Cache, Client};
 use bluebird::tasks::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -38,4 +40,35 @@ impl Follower {
         };
         tokio::time::timeout(DEADLINE, search).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
     }
+
+    /// Creates a pod that runs a shell script and gets no time to stop; returns its process once that runs.
+    pub(crate) async fn run(&self, name: &str, script: &str, policy: RestartPolicy) -> i32 {
+        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let containers = vec![Container { name: "main".into(), command, ..Default::default() }];
+        let mut spec = PodSpec { containers, termination_grace_period_seconds: Some(0), ..Default::default() };
+        spec.set_restart_policy(policy);
+        let mut pod = Pod { spec: Some(spec), ..Default::default() };
+        pod.meta_mut().name = name.into();
+        self.client.create(pod).await.expect("a valid pod");
+        self.wait_for("the pod to run", |cache| {
+            cache.get::<Pod>("", name).filter(|pod| phase(pod) == PodPhase::Running).and_then(|pod| pid(&pod))
+        })
+        .await
+    }
+}
+
+pub(crate) fn phase(pod: &Pod) -> PodPhase {
+    pod.status.as_ref().map_or(PodPhase::Unspecified, |status| status.phase())
+}
+
+pub(crate) fn pid(pod: &Pod) -> Option<i32> {
+    match state(pod)? {
+        State::Running(running) => i32::try_from(running.pid).ok(),
+        _ => None,
+    }
+}
+
+/// What the pod's only container does.
+pub(crate) fn state(pod: &Pod) -> Option<&State> {
+    pod.status.as_ref()?.container_statuses.first()?.state.as_ref()?.state.as_ref()
 }

@@ -5,6 +5,7 @@
 
 mod apiserver_killed;
 mod follower;
+mod kubelet_killed;
 mod program;
 mod refusals;
 mod up;

@@ -68,6 +68,12 @@ impl Drop for Program {
         }
         if std::thread::panicking() {
             eprintln!("{}:\n{}", self.log.display(), self.said());
+            // Pods outlive a kubelet that was killed, but not their test.
+            for root in ["node", "data/kubelet"] {
+                if let Err(error) = bluebird::kubelet::kill_processes_of(&self.log.with_file_name(root)) {
+                    eprintln!("processes may be left: {error}");
+                }
+            }
         }
     }
 }

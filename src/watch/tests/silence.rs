@@ -97,3 +97,15 @@ async fn watches_end_when_the_hub_is_gone() {
     assert!(matches!(next(&mut cursor).await, Err(Error::Unavailable(_))));
     store.commit(transaction([put(pod("a", "", &[]))])).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_watch_that_missed_nothing_of_its_own_says_at_once_where_it_stands() {
+    let watching = Watching::new();
+    let seen = watching.commit([put(pod("a", "n1", &[]))]).await;
+    let current = watching.commit([put(pod("b", "n2", &[]))]).await;
+    let mut cursor = watching.watch(&[on_node("n1")], Start::After(seen)).unwrap();
+    let asked = Instant::now();
+    let bookmark = next(&mut cursor).await.unwrap();
+    assert_eq!((bookmark.events.len(), bookmark.revision), (0, current.0));
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+}

@@ -1,0 +1,67 @@
+//! `kill -9` of the kubelet: its pods never notice.
+
+use bluebird::api::v1::{LogsRequest, Pod, PodPhase, RestartPolicy, container_state::State};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::follower::{Follower, phase, pid, state};
+use super::program::{Program, eventually, free_port, free_range};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_keep_their_processes_ends_and_words_and_nothing_is_orphaned() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, root, go) = (folder.path().join("data"), folder.path().join("node"), folder.path().join("go"));
+    let (listen, range) = (format!("127.0.0.1:{}", free_port()), free_range());
+    let url = format!("http://{listen}");
+    let args = ["--data-dir", data.to_str().expect("text"), "--listen", &listen, "--service-cidr", &range];
+    let mut apiserver = Program::start(folder.path(), "apiserver", env!("CARGO_BIN_EXE_apiserver"), &args);
+    let args = ["--server", &url, "--node-name", "n1", "--root-dir", root.to_str().expect("text")];
+    let start = || Program::start(folder.path(), "kubelet", env!("CARGO_BIN_EXE_kubelet"), &args);
+    let mut kubelet = start();
+    let follower = Follower::connect(&url).await;
+
+    let steady = follower.run("steady", "exec sleep 1000", RestartPolicy::Always).await;
+    let doomed = follower.run("doomed", "exec sleep 1000", RestartPolicy::Always).await;
+    let script = format!("echo first; while ! [ -e {} ]; do sleep 0.02; done; echo last; exit 7", go.display());
+    let mortal = follower.run("mortal", &script, RestartPolicy::Never).await;
+
+    kubelet.kill();
+    std::fs::write(&go, "").expect("the test's own folder");
+    eventually(|| "the process to end".into(), || is_gone(mortal).then_some(())).await;
+    follower.client.delete::<Pod>("", "doomed", Default::default()).await.expect("it exists");
+    assert!(!is_gone(steady) && !is_gone(doomed));
+
+    let mut kubelet = start();
+    follower.wait_for("the deleted pod to be gone", |cache| cache.get::<Pod>("", "doomed").is_none().then_some(())).await;
+    assert!(is_gone(doomed), "an orphan");
+    let failed =
+        follower.wait_for("the end to be known", |cache| cache.get::<Pod>("", "mortal").filter(|pod| phase(pod) == PodPhase::Failed)).await;
+    match state(&failed) {
+        Some(State::Terminated(end)) => assert_eq!((end.exit_code, end.reason.as_str()), (7, "Error")),
+        other => panic!("{other:?}"),
+    }
+    let mut log = follower.client.logs(LogsRequest { pod: "mortal".into(), ..Default::default() }).await.expect("there is a log");
+    let mut words = Vec::new();
+    while let Some(piece) = log.next().await.expect("the log can be read") {
+        words.extend(piece.data);
+    }
+    assert_eq!(String::from_utf8_lossy(&words), "first\nlast\n");
+
+    let pod = follower.client.get::<Pod>("", "steady").await.expect("it exists");
+    assert_eq!((pid(&pod), is_gone(steady)), (Some(steady), false));
+    assert_eq!(pod.status.expect("it has run").container_statuses[0].restart_count, 0);
+    for name in ["steady", "mortal"] {
+        follower.client.delete::<Pod>("", name, Default::default()).await.expect("it exists");
+        follower.wait_for("the pod to be gone", |cache| cache.get::<Pod>("", name).is_none().then_some(())).await;
+    }
+    assert!(kubelet.interrupt().await.success());
+    assert!(apiserver.interrupt().await.success());
+    #[cfg(target_os = "linux")]
+    assert_eq!(super::program::processes_of(folder.path()), []);
+}
+
+/// Gone for good: the shim, which is its parent or guardian, has taken note of its end.
+fn is_gone(process: i32) -> bool {
+    kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
+}
