@@ -82,10 +82,10 @@ fn header(object: &Object) -> Page {
     }
     page.lines("Labels", meta.labels.iter().map(|(key, value)| format!("{key}={value}")));
     page.lines("Annotations", meta.annotations.iter().map(|(key, value)| format!("{key}: {value}")));
-    page.field("Created", &meta.creation_time.map_or_else(String::new, |time| time.to_string()));
+    page.field("Created", &meta.creation_time.map_or_else(String::new, words::time));
     if let Some(time) = &meta.deletion_time {
         let grace = meta.deletion_grace_period_seconds.map_or_else(String::new, |seconds| format!(" (grace period {seconds}s)"));
-        page.field("Deleted", &format!("{time}{grace}"));
+        page.field("Deleted", &format!("{}{grace}", words::time(*time)));
     }
     if !meta.finalizers.is_empty() {
         page.field("Finalizers", &meta.finalizers.join(", "));
@@ -104,7 +104,7 @@ fn describe_pod(page: &mut Page, pod: &Pod) {
     let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
     page.field("Node", &spec.node_name);
     page.field("IP", &status.host_ip);
-    page.field("Started", &status.start_time.map_or_else(String::new, |time| time.to_string()));
+    page.field("Started", &status.start_time.map_or_else(String::new, words::time));
     page.field("Status", &words::pod_status(pod));
     for (name, text) in [("Reason", &status.reason), ("Message", &status.message)] {
         if !text.is_empty() {
@@ -154,7 +154,7 @@ fn describe_container(page: &mut Page, container: &Container, seen: Option<&Cont
     page.inner("Ready", if seen.ready { "True" } else { "False" });
     page.inner("Restart Count", &seen.restart_count.to_string());
     if let Some(time) = &seen.next_retry_time {
-        page.inner("Next Start", &time.to_string());
+        page.inner("Next Start", &words::time(*time));
     }
 }
 
@@ -167,7 +167,7 @@ fn state(page: &mut Page, state: Option<&ContainerState>) {
             }
         }
         Some(container_state::State::Running(running)) => {
-            let since = running.started_at.map_or_else(String::new, |time| format!(" since {time}"));
+            let since = running.started_at.map_or_else(String::new, |time| format!(" since {}", words::time(time)));
             page.inner("State", &format!("Running{since}, pid {}", running.pid));
         }
         Some(container_state::State::Terminated(ended)) => termination(page, "State", ended),
@@ -180,7 +180,7 @@ fn termination(page: &mut Page, name: &str, ended: &ContainerStateTerminated) {
         0 => format!("exit code {}", ended.exit_code),
         signal => format!("signal {signal}, exit code {}", ended.exit_code),
     };
-    let when = ended.finished_at.map_or_else(String::new, |time| format!(" at {time}"));
+    let when = ended.finished_at.map_or_else(String::new, |time| format!(" at {}", words::time(time)));
     page.inner(name, &format!("Terminated ({}): {how}{when}", words::termination(ended)));
     if !ended.message.is_empty() {
         page.inner("Message", &ended.message);

@@ -137,6 +137,7 @@ fn observe(console: &Console<'_>, cache: &Cache, keys: &[ObjectKey]) -> Progress
 /// A table in place on a terminal, and a line for each change elsewhere.
 fn show(console: &mut Console<'_>, screen: &mut Screen, before: Option<&Progress>, progress: &Progress) -> Result<()> {
     let text = match (console.io.terminal)() {
+        Some(_) if before == Some(progress) => String::new(),
         Some(size) => screen.draw(&progress.table(), size),
         None => progress.news(before).iter().map(|line| format!("{line}\n")).collect(),
     };

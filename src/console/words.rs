@@ -100,6 +100,11 @@ pub(super) fn labels(labels: &HashMap<String, String>) -> String {
     pairs.join(",")
 }
 
+/// `2026-01-31T12:00:00Z`, to the second.
+pub(super) fn time(time: Timestamp) -> String {
+    Timestamp { nanos: 0, ..time }.to_string()
+}
+
 /// `15.5Gi`
 pub(super) fn bytes(bytes: u64) -> String {
     let units = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
