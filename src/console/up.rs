@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -176,14 +177,23 @@ async fn announce(console: &mut Console<'_>, client: &Client, cache: &Cache, key
     Ok(console.io.out.flush()?)
 }
 
-/// Whether somebody accepts connections there before it is too late.
+/// Whether connections are led to somebody there before it is too late.
 async fn answers(address: SocketAddr, deadline: Instant) -> bool {
-    let connect = async {
-        while TcpStream::connect(address).await.is_err() {
+    let reach = async {
+        while !is_led_on(address).await {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    tokio::time::timeout_at(deadline, connect).await.is_ok()
+    tokio::time::timeout_at(deadline, reach).await.is_ok()
+}
+
+/// Whether a connection is taken and kept. A router that knows of no pod takes it, too, and closes it at once.
+async fn is_led_on(address: SocketAddr) -> bool {
+    let Ok(mut connection) = TcpStream::connect(address).await else { return false };
+    match tokio::time::timeout(LOOK_AGAIN, connection.read(&mut [0])).await {
+        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
+        Err(_) => true,
+    }
 }
 
 /// Prints every event from now on.
