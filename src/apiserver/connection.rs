@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -39,15 +40,32 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How large the buffers of an HTTP/1 connection may become.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
+/// How long a connection may be open without a single request.
+const FIRST_REQUEST: Duration = Duration::from_secs(60);
+
 /// What is counted for each connection. Every request carries it as an extension.
 #[derive(Debug)]
 pub(super) struct Connection {
     watches: Arc<Semaphore>,
+    is_used: AtomicBool,
 }
 
 impl Connection {
     pub(super) fn new() -> Self {
-        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)), is_used: AtomicBool::new(false) }
+    }
+
+    /// Notes that a request has come.
+    pub(super) fn used(&self) {
+        self.is_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns once it is clear that nobody asks anything here; never if somebody does.
+    async fn is_idle(&self) {
+        tokio::time::sleep(FIRST_REQUEST).await;
+        if self.is_used.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
     }
 
     /// Counts a watch until the permit is dropped.
@@ -63,12 +81,14 @@ impl Connection {
 }
 
 /// Serves one connection until either side ends it. Once `stopping` it takes no more requests, and ends with the last one under way.
-pub(super) async fn serve<S>(io: Box<dyn Transport>, service: S, stopping: CancellationToken)
+pub(super) async fn serve<S>(io: Box<dyn Transport>, service: S, info: Arc<Connection>, stopping: CancellationToken)
 where
     S: Service<Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let builder = builder(Streams(Arc::new(Tasks::new(CancellationToken::new()))));
+    let streams = Streams(Arc::new(Tasks::new(CancellationToken::new())));
+    let broken = streams.0.token();
+    let builder = builder(streams);
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
@@ -77,6 +97,9 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        // A request panicked.
+        () = broken.cancelled() => return,
+        () = info.is_idle() => return,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended with an error");

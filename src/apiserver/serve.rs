@@ -113,10 +113,11 @@ impl Server {
 
     fn spawn(&self, io: Box<dyn Transport>, permit: Option<OwnedSemaphorePermit>) {
         let Some(tasks) = self.tasks.upgrade() else { return };
-        let app = App { connection: Arc::new(Connection::new()), ..self.app.clone() };
+        let connection = Arc::new(Connection::new());
+        let app = App { connection: connection.clone(), ..self.app.clone() };
         let stopping = self.stopping.clone();
         tasks.spawn("connection", async move {
-            connection::serve(io, app, stopping).await;
+            connection::serve(io, app, connection, stopping).await;
             drop(permit);
         });
     }
@@ -141,6 +142,7 @@ impl Service<Request<hyper::body::Incoming>> for App {
     }
 
     fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
+        self.connection.used();
         if self.stopping.is_cancelled() {
             let refusal = Status::from(stopping_error()).into_http();
             return Box::pin(std::future::ready(Ok(refusal)));

@@ -54,7 +54,7 @@ impl Writer {
     async fn insert(&self, object: Object, dry_run: bool) -> Result<Answer> {
         let key = key_of(&object)?;
         let snapshot = self.store.snapshot();
-        let namespace = check_namespace(&snapshot, &key)?;
+        let namespace = require_namespace(&snapshot, &key)?;
         if dry_run {
             return match snapshot.get(&key) {
                 Some(_) => Err(Error::AlreadyExists(key.to_ref())),
@@ -62,8 +62,15 @@ impl Writer {
             };
         }
         let mut writes = vec![Write::Put { object, condition: Condition::Absent }];
-        writes.extend(namespace.map(|key| Write::Require { key }));
-        self.commit(writes).await
+        writes.extend(namespace);
+        match self.commit(writes).await {
+            // Not the new object but its namespace has changed meanwhile. Nearly always because it is being deleted.
+            Err(Error::Conflict { .. }) => {
+                require_namespace(&self.store.snapshot(), &key)?;
+                Err(contended(&key))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Replaces spec and metadata of an object.
@@ -143,15 +150,16 @@ impl Writer {
     }
 }
 
-/// Makes sure that a new object of this key can be created in its namespace, and returns that.
-pub(super) fn check_namespace(snapshot: &Snapshot, key: &ObjectKey) -> Result<Option<ObjectKey>> {
+/// Makes sure that a new object of this key can be created in its namespace, and that this still holds when it is committed: whoever empties
+/// a namespace that is being deleted must not miss an object.
+pub(super) fn require_namespace(snapshot: &Snapshot, key: &ObjectKey) -> Result<Option<Write>> {
     if !key.kind().is_namespaced() {
         return Ok(None);
     }
     let namespace = ObjectKey::new(Kind::Namespace, "", key.namespace());
     let stored = snapshot.get(&namespace).ok_or_else(|| Error::not_found(&namespace))?;
     writes::check_namespace(&stored.decode())?;
-    Ok(Some(namespace))
+    Ok(Some(Write::Require { key: namespace, condition: Condition::At(stored.revision) }))
 }
 
 /// Which object a request is about.

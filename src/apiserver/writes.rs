@@ -91,13 +91,14 @@ pub(super) fn apply(old: &Object, mut given: Object) -> Result<Change> {
 }
 
 /// Replaces the status.
-pub(super) fn update_status(mut old: Object, given: Object) -> Result<Change> {
+pub(super) fn update_status(mut old: Object, mut given: Object) -> Result<Change> {
+    default_object(&mut given);
     let kind = given.kind().map_or("object", Kind::as_str);
     let (before, ended) = (parts::pod_phase(&old), parts::has_ended(&old));
     match parts::take_status(&mut old, given) {
         None => return Err(Error::invalid(kind.to_lowercase(), format!("objects of kind {kind} have no status"))),
         Some(false) => return Ok(Change::Nothing),
-        Some(true) => default_object(&mut old),
+        Some(true) => {}
     }
     if ended && parts::pod_phase(&old) != before {
         let before = before.unwrap_or(PodPhase::Unspecified).as_str_name();

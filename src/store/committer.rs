@@ -214,8 +214,8 @@ fn check_conditions(state: &Snapshot, transaction: &Transaction) -> Result<()> {
                 Some(stored) => condition.check(key, Some(stored))?,
                 None => return Err(Error::not_found(key)),
             },
-            Write::Require { key } if !exists_after(transaction, key, state) => return Err(Error::not_found(key)),
-            Write::Require { .. } => {}
+            Write::Require { key, .. } if !exists_after(transaction, key, state) => return Err(Error::not_found(key)),
+            Write::Require { key, condition } => condition.check(key, state.get(key))?,
         }
     }
     Ok(())

@@ -61,10 +61,11 @@ async fn conditions_hold_or_nothing_of_the_transaction_happens() {
         (put_if(pod("a", "", &[]), Condition::Absent), Error::AlreadyExists(key.clone())),
         (put_if(pod("a", "", &[]), Condition::At(Revision(1))), conflict.clone()),
         (put_if(pod("x", "", &[]), Condition::At(Revision(1))), gone("x")),
-        (delete_at("a", Condition::At(Revision(1))), conflict),
+        (delete_at("a", Condition::At(Revision(1))), conflict.clone()),
         (delete_at("x", Condition::Any), gone("x")),
         (delete_at("x", Condition::At(Revision(1))), gone("x")),
-        (Write::Require { key: pod_key("x") }, gone("x")),
+        (Write::Require { key: pod_key("x"), condition: Condition::Any }, gone("x")),
+        (Write::Require { key: pod_key("a"), condition: Condition::At(Revision(1)) }, conflict.clone()),
     ];
     for (write, error) in cases {
         assert_eq!(commit(&store, [b(), write]).await.unwrap_err(), error);
@@ -77,7 +78,7 @@ async fn conditions_hold_or_nothing_of_the_transaction_happens() {
 #[tokio::test]
 async fn what_is_required_may_come_in_the_same_transaction_and_must_not_go_in_it() {
     let (_folder, store) = fresh();
-    let required = || Write::Require { key: pod_key("ns") };
+    let required = || Write::Require { key: pod_key("ns"), condition: Condition::Any };
     let committed = commit(&store, [required(), put(pod("ns", "", &[])), put(pod("a", "", &[]))]).await.unwrap();
     assert_eq!(committed.objects.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(commit(&store, [required(), delete("ns")]).await.unwrap_err(), Error::not_found(&pod_key("ns")));
@@ -88,7 +89,7 @@ async fn a_transaction_without_writes_is_no_revision() {
     let (_folder, store) = fresh();
     commit(&store, [put(pod("a", "", &[]))]).await.unwrap();
     assert_eq!(commit(&store, []).await.unwrap().revision, Revision(1));
-    assert_eq!(commit(&store, [Write::Require { key: pod_key("a") }]).await.unwrap().revision, Revision(1));
+    assert_eq!(commit(&store, [Write::Require { key: pod_key("a"), condition: Condition::At(Revision(1)) }]).await.unwrap().revision, Revision(1));
     assert_eq!(store.snapshot().revision(), Revision(1));
 }
 

@@ -33,6 +33,8 @@ pub enum Write {
     Require {
         /// Which.
         key: ObjectKey,
+        /// What must hold before.
+        condition: Condition,
     },
 }
 

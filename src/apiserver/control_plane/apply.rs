@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::api::v1::{ApplyOutcome, ApplyRequest, Object};
 use crate::api::{Kind, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
 use crate::apiserver::Frame;
-use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, check_namespace, contended, key_of, new_uid};
+use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, contended, key_of, new_uid, require_namespace};
 use crate::apiserver::writes::{self, Change};
 use crate::error::{Error, Result, Violation};
 use crate::store::{Condition, Snapshot, Transaction, Write};
@@ -85,8 +85,10 @@ fn plan(writer: &Writer, snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Obj
         }
     }
     writes::checked(violations)?;
-    let namespaces = namespaces(snapshot, keys, &plan)?;
-    plan.writes.extend(namespaces.into_iter().map(|key| Write::Require { key }));
+    if !plan.writes.is_empty() {
+        let required = required(snapshot, keys, &plan)?;
+        plan.writes.extend(required);
+    }
     Ok(plan)
 }
 
@@ -106,19 +108,26 @@ fn decide(writer: &Writer, snapshot: &Snapshot, key: &ObjectKey, given: &Object)
     })
 }
 
-/// The namespaces that new objects need; those of the same request count as there.
-fn namespaces(snapshot: &Snapshot, keys: &[ObjectKey], plan: &Plan) -> Result<HashSet<ObjectKey>> {
-    let is_created = |index: &usize| plan.results[*index].0 == ApplyOutcome::Created;
-    let created: Vec<usize> = (0..keys.len()).filter(is_created).collect();
-    let created_namespaces: HashSet<&ObjectKey> = created.iter().map(|index| &keys[*index]).collect();
-    let mut needed = HashSet::new();
-    for index in created {
-        let namespace = ObjectKey::new(Kind::Namespace, "", keys[index].namespace());
-        if !created_namespaces.contains(&namespace) {
-            needed.extend(check_namespace(snapshot, &keys[index])?);
+/// What must stay as it is: the objects that are right already, and the namespaces of new objects unless they come in the same request.
+fn required(snapshot: &Snapshot, keys: &[ObjectKey], plan: &Plan) -> Result<Vec<Write>> {
+    let mut required = Vec::new();
+    let results = || keys.iter().zip(&plan.results);
+    let mut known: HashSet<ObjectKey> =
+        results().filter(|(_, (outcome, _))| *outcome == ApplyOutcome::Created).map(|(key, _)| key.clone()).collect();
+    for (key, (outcome, answer)) in results() {
+        match (outcome, answer) {
+            (ApplyOutcome::Created, _) => {
+                if known.insert(ObjectKey::new(Kind::Namespace, "", key.namespace())) {
+                    required.extend(require_namespace(snapshot, key)?);
+                }
+            }
+            (_, Answer::Stored(stored)) => {
+                required.push(Write::Require { key: key.clone(), condition: Condition::At(stored.revision) });
+            }
+            (_, Answer::Planned(_)) => {}
         }
     }
-    Ok(needed)
+    Ok(required)
 }
 
 /// The faults of one object; any other error ends the whole request.

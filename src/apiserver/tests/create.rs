@@ -42,6 +42,25 @@ async fn the_namespace_must_exist_and_not_be_on_its_way_out() {
 }
 
 #[tokio::test]
+async fn no_object_slips_into_a_namespace_that_is_being_deleted() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    for round in 0..20 {
+        let name = format!("lab{round}");
+        client.create(namespace(&name)).await.unwrap();
+        let creates = (0..8).map(|index| client.create(in_namespace(pod(&format!("p{index}")), &name)));
+        let delete = client.delete::<Namespace>("", &name, DeleteOptions::default());
+        let (created, marked) = tokio::join!(futures_util::future::join_all(creates), delete);
+        let marked = marked.unwrap().meta().resource_version;
+        for outcome in created {
+            match outcome {
+                Ok(pod) => assert!(pod.meta().resource_version < marked, "{} came after {marked}", pod.meta().resource_version),
+                Err(error) => assert!(matches!(error, Error::Precondition(_)), "{error:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_fault_of_an_object_is_named_by_its_path() {
     let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
     let mut wrong = pod("Web");

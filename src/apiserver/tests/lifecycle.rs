@@ -176,3 +176,12 @@ async fn reflected_services(running: &Running, version: &str) -> String {
     let mut answers = grpc.streaming(tonic::Request::new(question), path, codec).await.unwrap().into_inner();
     String::from_utf8_lossy(&answers.message().await.unwrap().unwrap().services).into_owned()
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_asks_anything_is_closed() {
+    let service = tower::service_fn(|_| async { Ok::<_, std::convert::Infallible>(Default::default()) });
+    let (mut silent, theirs) = tokio::io::duplex(1024);
+    let info = std::sync::Arc::new(crate::apiserver::connection::Connection::new());
+    crate::apiserver::connection::serve(Box::new(theirs), service, info, Default::default()).await;
+    assert_eq!(silent.read(&mut [0; 64]).await.unwrap(), 0);
+}
