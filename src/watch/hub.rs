@@ -37,7 +37,7 @@ pub(super) struct Topics {
 /// How many commits wait in a topic for a listener before it has to read the history.
 const CAPACITY: usize = 64;
 /// The same for a topic of few objects, of which there may be as many as watches.
-const NARROW_CAPACITY: usize = 16;
+const NARROW_CAPACITY: usize = 8;
 /// How many commits the hub takes at once.
 const COMMITS_AT_ONCE: usize = 256;
 
