@@ -18,6 +18,8 @@ use crate::kubelet::routes::LOCK_PORT;
 use crate::tasks::Tasks;
 use crate::time::Clock;
 
+type Configure = Box<dyn FnOnce(&mut apiserver::Config) + Send>;
+
 /// What a test's cluster should be like.
 pub struct Builder {
     kubelets: usize,
@@ -25,7 +27,7 @@ pub struct Builder {
     deadline: Duration,
     clock: Clock,
     shim: Option<PathBuf>,
-    configure: Vec<Box<dyn FnOnce(&mut apiserver::Config) + Send>>,
+    configure: Vec<Configure>,
 }
 
 impl Default for Builder {

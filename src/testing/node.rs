@@ -90,10 +90,9 @@ impl TestNode {
 impl Drop for TestNode {
     /// For a test that failed: its processes must not outlive it.
     fn drop(&mut self) {
-        if self.kubelet.take().is_some() || std::thread::panicking() {
-            if let Err(error) = kubelet::kill_processes_of(&self.config.root_dir) {
-                eprintln!("processes of kubelet {} may be left: {error}", self.config.node_name);
-            }
+        let may_have_left_some = self.kubelet.take().is_some() || std::thread::panicking();
+        if may_have_left_some && let Err(error) = kubelet::kill_processes_of(&self.config.root_dir) {
+            eprintln!("processes of kubelet {} may be left: {error}", self.config.node_name);
         }
     }
 }
