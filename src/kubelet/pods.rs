@@ -306,9 +306,8 @@ impl Links {
     fn wake_at_silence(&self, uid: &PodUid) {
         let (bell, wakes, uid, token) = (self.root.pod(uid).bell(), self.wakes.clone(), uid.clone(), self.tasks.token());
         self.tasks.spawn("adopted shim", async move {
-            match token.run_until_cancelled(super::os::silence(&bell)).await {
-                Some(Err(error)) => tracing::warn!(pod = %uid, %error, "the end of a shim will be seen late"),
-                Some(Ok(())) | None => {}
+            if let Some(Err(error)) = token.run_until_cancelled(super::os::silence(&bell)).await {
+                tracing::warn!(pod = %uid, %error, "the end of a shim will be seen late");
             }
             wakes.pod(&uid);
         });

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bluebird::api::v1::container_state::State;
 use bluebird::api::v1::{
-    Container, ContainerPort, ContainerStateTerminated, ContainerStatus, LogsRequest, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy,
+    Container, ContainerPort, ContainerStateTerminated, ContainerStatus, Endpoint, EndpointSlice, EndpointSliceSpec, LogsRequest,
+    ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy,
 };
 use bluebird::apiserver::{self, Apiserver, Listen};
 use bluebird::client::{Client, DeleteOptions};
@@ -325,6 +326,46 @@ async fn a_deleted_pod_ends_with_all_that_it_started_and_leaves_nothing() {
     assert!(!is_alive(main) && !is_alive(daemon), "the object is gone before its processes");
     let folder = machine.folder_of(&pod);
     eventually("the end of the folder", || (!folder.exists()).then_some(())).await;
+    machine.finish().await;
+}
+
+/// What the endpoint controller would write.
+async fn list_in_slice(client: &Client, pod: &Pod) -> EndpointSlice {
+    let meta = pod.metadata.as_ref().unwrap();
+    let endpoint = Endpoint { address: "127.0.0.1".into(), pod_name: meta.name.clone(), pod_uid: meta.uid.clone(), ..Endpoint::default() };
+    let metadata = Some(ObjectMeta { name: "web".into(), ..ObjectMeta::default() });
+    client.create(EndpointSlice { metadata, spec: Some(EndpointSliceSpec { endpoints: vec![endpoint] }) }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pod_is_not_asked_to_end_while_a_slice_names_it() {
+    let machine = Machine::new().await;
+    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let mut slice = list_in_slice(&machine.client, &pod).await;
+    let (_, pid) = machine.running("web").await;
+    machine.delete("web", None).await;
+    let deleted = std::time::Instant::now();
+    while deleted.elapsed() < Duration::from_millis(500) {
+        assert!(is_alive(pid), "ended {:?} after it was deleted", deleted.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    slice.spec.as_mut().unwrap().endpoints.clear();
+    machine.client.update(slice).await.unwrap();
+    machine.until_gone("web").await;
+    assert!(deleted.elapsed() < Duration::from_secs(4), "gone after {:?}: the slice's change was not noticed", deleted.elapsed());
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_that_nobody_changes_holds_up_a_deleted_pod_for_five_seconds_only() {
+    let machine = Machine::new().await;
+    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    list_in_slice(&machine.client, &pod).await;
+    machine.running("web").await;
+    machine.delete("web", None).await;
+    let deleted = std::time::Instant::now();
+    machine.until_gone("web").await;
+    assert!(deleted.elapsed() >= Duration::from_secs(5), "gone after {:?}", deleted.elapsed());
     machine.finish().await;
 }
 
