@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use entry::Entry;
 use prost_types::Timestamp;
@@ -19,7 +20,7 @@ use super::plan::{self, DesiredPod};
 use super::ports::Ports;
 use super::report::Reporter;
 use super::root::Root;
-use super::runtime::Processes;
+use super::runtime::{Processes, shim_ended};
 use super::status::{Facts, status};
 use super::uid::PodUid;
 use super::wakes::{Wakes, Woken};
@@ -31,6 +32,9 @@ use crate::time::{self, Clock};
 
 /// How often one pod is planned for in one pass, at most: each plan but the last one did something.
 const ROUNDS: usize = 4;
+
+/// How long a kubelet waits for the apiserver before it does what was wanted when it last knew.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What acting on pods needs, shared with the other parts of the kubelet.
 #[derive(Debug)]
@@ -85,13 +89,16 @@ pub(crate) struct Pods {
     ports: Ports,
     /// False until the cache has shown everything that is wanted of this node, once. Before that nothing is taken for unwanted.
     knows_all: bool,
+    /// Until then a kubelet that knows nothing yet changes nothing: what it remembers may have moved to another node.
+    alone_at: Timestamp,
 }
 
 impl Pods {
     /// Finds again what an earlier kubelet left in the root folder.
     pub(crate) fn adopt(links: Links) -> std::io::Result<Self> {
         let ports = Ports::new(links.host_ip);
-        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, knows_all: false };
+        let alone_at = time::after(&links.clock.now(), PATIENCE);
+        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, knows_all: false, alone_at };
         for uid in pods.links.processes.list()? {
             let entry = Entry::from_folder(&pods.links.root.pod(&uid))?;
             if let Some(pod) = &entry.pod {
@@ -109,8 +116,11 @@ impl Pods {
 
     /// Brings these pods, and those of the keys, closer to what is wanted. Gives when to look again even if nothing happens.
     pub(crate) fn pass(&mut self, keys: &BTreeSet<ObjectKey>, woken: Woken) -> Option<Timestamp> {
+        let now = time::millis(&self.links.clock.now());
+        let is_due = |entry: &Entry| entry.look_again.is_some_and(|time| time::millis(&time) <= now);
         let mut uids = match woken {
             Woken::Pods(uids) => uids,
+            Woken::Due => self.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(uid, _)| uid.clone()).collect(),
             Woken::All => self.entries.keys().cloned().collect(),
         };
         let knew_all = self.knows_all;
@@ -138,11 +148,11 @@ impl Pods {
 
     /// Whether some process of some pod is still guarded.
     pub(crate) fn any_runs(&self) -> bool {
-        self.entries.keys().any(|uid| self.links.processes.look(uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded)))
+        self.entries.iter().any(|(uid, entry)| self.is_guarded(uid, entry))
     }
 
     /// The longest grace period of any pod here.
-    pub(crate) fn longest_grace(&self) -> std::time::Duration {
+    pub(crate) fn longest_grace(&self) -> Duration {
         self.entries.values().filter_map(|entry| entry.pod.as_ref()).map(observe::grace_of).max().unwrap_or_default()
     }
 
@@ -194,6 +204,10 @@ impl Pods {
             entry.look_again = Some(*retry_at);
             return Ok(false);
         }
+        if !self.knows_all && time::millis(&now) < time::millis(&self.alone_at) {
+            entry.look_again = Some(self.alone_at);
+            return Ok(false);
+        }
         let plan = match self.links.stops_all.load(Ordering::Acquire) {
             true => plan::plan_to_stop(entry.observed.as_ref()),
             false => plan::plan(entry.desired.as_ref(), entry.observed.as_ref(), &now),
@@ -218,14 +232,17 @@ impl Pods {
     fn sweep(&self) {
         let is_guarded = |pod: &str| {
             let Some(uid) = PodUid::new(pod) else { return false };
-            let starts = self.entries.get(&uid).is_some_and(Entry::has_shim);
-            starts || self.links.processes.look(&uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded))
+            self.entries.get(&uid).is_some_and(|entry| self.is_guarded(&uid, entry))
         };
         match self.links.processes.sweep(is_guarded) {
             Ok(0) => {}
             Ok(killed) => tracing::warn!(killed, "killed processes that belonged to no pod any more"),
             Err(error) => tracing::error!(%error, "processes that belong to no pod can't be looked for"),
         }
+    }
+
+    fn is_guarded(&self, uid: &PodUid, entry: &Entry) -> bool {
+        entry.has_shim() || self.links.processes.look(uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded))
     }
 
     fn forget(&mut self, uid: &PodUid) {
@@ -304,9 +321,9 @@ impl Links {
 
     /// Wakes a pod when its shim, which is not our child, is gone.
     fn wake_at_silence(&self, uid: &PodUid) {
-        let (bell, wakes, uid, token) = (self.root.pod(uid).bell(), self.wakes.clone(), uid.clone(), self.tasks.token());
+        let (folder, wakes, uid, token) = (self.root.pod(uid), self.wakes.clone(), uid.clone(), self.tasks.token());
         self.tasks.spawn("adopted shim", async move {
-            if let Some(Err(error)) = token.run_until_cancelled(super::os::silence(&bell)).await {
+            if let Some(Err(error)) = token.run_until_cancelled(shim_ended(folder)).await {
                 tracing::warn!(pod = %uid, %error, "the end of a shim will be seen late");
             }
             wakes.pod(&uid);

@@ -28,7 +28,7 @@ enum Wake {
     Changed(BTreeSet<ObjectKey>),
     /// Something happened to pods.
     Woken(Woken),
-    /// Some pod asked for it, or it is time for all.
+    /// Some pod asked for it.
     Due,
     /// The kubelet ends.
     Ended,
@@ -50,7 +50,7 @@ pub(crate) async fn run(pods: Arc<Mutex<Pods>>, mut changes: Changes, wakes: Arc
         let (keys, woken) = match wake {
             Wake::Changed(keys) => (keys, Woken::Pods(Vec::new())),
             Wake::Woken(woken) => (BTreeSet::new(), woken),
-            Wake::Due => (BTreeSet::new(), Woken::All),
+            Wake::Due => (BTreeSet::new(), Woken::Due),
             Wake::Ended => return,
         };
         let pods = pods.clone();

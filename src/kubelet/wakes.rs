@@ -24,6 +24,8 @@ struct Queue {
 pub(crate) enum Woken {
     /// These, in the order in which they were first woken.
     Pods(Vec<PodUid>),
+    /// Those whose time has come.
+    Due,
     /// Every one.
     All,
 }

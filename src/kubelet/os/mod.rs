@@ -41,6 +41,7 @@ pub(crate) struct Process {
 }
 
 /// What [`reap`] found.
+#[cfg_attr(windows, expect(dead_code, reason = "there is nothing to reap before there is a process runtime"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaped {
     /// A child ended by returning a code.

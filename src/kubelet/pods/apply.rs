@@ -39,7 +39,7 @@ impl Pods {
                 }
                 Action::MarkLost => self.links.processes.mark_lost(uid).map(|()| true)?,
                 Action::Drain => self.drain(uid),
-                Action::Stop { grace } => self.stop(uid, *grace)?,
+                Action::Stop { grace } => self.stop(uid, *grace, now)?,
                 Action::Release => self.release(uid),
                 Action::Remove => self.remove(uid)?,
             };
@@ -107,14 +107,16 @@ impl Pods {
         self.links.drains.is_drained(uid, pod.key().namespace())
     }
 
-    fn stop(&self, uid: &PodUid, grace: Duration) -> io::Result<bool> {
-        let entry = self.entries.get(uid);
-        let is_told = entry.and_then(|entry| entry.observed.as_ref()).is_some_and(|observed| observed.stopping == Some(grace));
-        if is_told {
+    fn stop(&mut self, uid: &PodUid, grace: Duration, now: &Timestamp) -> io::Result<bool> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
+        if entry.observed.as_ref().is_some_and(|observed| observed.stopping == Some(grace)) {
             return Ok(false);
         }
+        if !self.links.stops_all.load(Ordering::Acquire) {
+            entry.save_end(&self.links.root.pod(uid), now)?;
+        }
         self.links.processes.stop(uid, grace)?;
-        if let Some(pod) = entry.and_then(|entry| entry.pod.as_ref()) {
+        if let Some(pod) = &entry.pod {
             let note = format!("asked to end within {} s", grace.as_secs());
             self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use prost::Message;
 use prost_types::Timestamp;
 
+use crate::api::Resource;
 use crate::api::v1::{AssignedPort, Pod, PodStatus};
 use crate::kubelet::observe::Blocked;
 use crate::kubelet::os;
@@ -57,6 +58,14 @@ impl Entry {
             Some(pod) => os::write_atomically(&folder.pod(), &pod.encode_to_vec()),
             None => Ok(()),
         }
+    }
+
+    /// Keeps for the next kubelet that this pod is to end, so that it isn't started again before the apiserver can be asked.
+    pub(super) fn save_end(&mut self, folder: &PodFolder, now: &Timestamp) -> io::Result<()> {
+        if let (None, Some(pod)) = (&self.desired, &mut self.pod) {
+            pod.meta_mut().deletion_time.get_or_insert(*now);
+        }
+        self.save_pod(folder)
     }
 
     /// Keeps the ports for the next kubelet.

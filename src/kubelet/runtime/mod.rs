@@ -2,4 +2,4 @@
 
 mod process;
 
-pub(crate) use process::{Found, Processes, attempts, kill_marked, or_nothing};
+pub(crate) use process::{Found, Processes, attempts, kill_marked, or_nothing, shim_ended};

@@ -205,13 +205,29 @@ pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u3
     Ok(attempts)
 }
 
+/// Waits until the shim of a pod is gone, whoever started it.
+pub(crate) async fn shim_ended(folder: PodFolder) -> io::Result<()> {
+    os::silence(&folder.bell()).await?;
+    // The kernel closes the files of a dying process in an order of its own: the lock may be free a moment after the bell is silent.
+    for delay in SETTLING {
+        if !is_locked(&folder)? {
+            break;
+        }
+        tokio::time::sleep(delay).await;
+    }
+    Ok(())
+}
+
+const SETTLING: [Duration; 4] = [Duration::from_millis(1), Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
+
 fn is_locked(folder: &PodFolder) -> io::Result<bool> {
     let lock = match File::open(folder.lock()) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    match lock.try_lock() {
+    // Shared, so that two who look don't take each other for a shim.
+    match lock.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
