@@ -486,7 +486,8 @@ async fn a_kubelet_refuses_the_apiserver_of_another_cluster_and_keeps_its_pods()
     machine.kill_kubelet().await;
 
     let other = Machine::new().await;
-    let confused = kubelet::start(machine.config(), other.client.clone(), Clock::system()).await.unwrap();
+    let config = kubelet::Config { node_name: "n2".into(), ..machine.config() };
+    let confused = kubelet::start(config, other.client.clone(), Clock::system()).await.unwrap();
     let refusal = tokio::time::timeout(DEADLINE, confused.refused()).await.unwrap();
     assert!(refusal.to_string().contains("holds pods of cluster"), "{refusal}");
     confused.shutdown().await;
