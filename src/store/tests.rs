@@ -89,7 +89,10 @@ async fn a_transaction_without_writes_is_no_revision() {
     let (_folder, store) = fresh();
     commit(&store, [put(pod("a", "", &[]))]).await.unwrap();
     assert_eq!(commit(&store, []).await.unwrap().revision, Revision(1));
-    assert_eq!(commit(&store, [Write::Require { key: pod_key("a"), condition: Condition::At(Revision(1)) }]).await.unwrap().revision, Revision(1));
+    assert_eq!(
+        commit(&store, [Write::Require { key: pod_key("a"), condition: Condition::At(Revision(1)) }]).await.unwrap().revision,
+        Revision(1)
+    );
     assert_eq!(store.snapshot().revision(), Revision(1));
 }
 
