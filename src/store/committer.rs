@@ -75,7 +75,9 @@ impl Committer {
 
     /// Returns whom to tell that it has ended, if somebody waits for that.
     fn serve(&mut self) -> Option<oneshot::Sender<()>> {
-        while let Some(request) = self.requests.blocking_recv() {
+        // Asked before every wait: a batch may have taken the wake-up along.
+        while !self.killed.load(Ordering::Acquire) {
+            let request = self.requests.blocking_recv()?;
             if self.killed.load(Ordering::Acquire) {
                 return None;
             }
@@ -100,7 +102,7 @@ impl Committer {
                     closing = Some(answer);
                     break;
                 }
-                Request::Wake => {}
+                Request::Wake => break,
             }
             let full = batch.answers.len() >= BATCH_TRANSACTIONS || batch.bytes >= BATCH_BYTES;
             next = if full { None } else { self.requests.try_recv().ok() };

@@ -236,3 +236,22 @@ async fn after_close_or_kill_commits_are_unavailable_and_the_folder_is_free() {
     drop(third);
     assert_eq!(open(folder.path(), HistoryLimits::default()).snapshot().len(), 1);
 }
+
+#[test]
+fn a_store_that_is_killed_in_the_moment_of_an_answer_stops_every_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let (done, finished) = std::sync::mpsc::channel();
+    let killer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for _ in 0..200 {
+            let store = open(&path, HistoryLimits::default());
+            // Refused, and so answered while the committer still looks whether more is waiting.
+            assert!(runtime.block_on(commit(&store, [delete("nothing")])).is_err());
+            store.kill();
+        }
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(std::time::Duration::from_secs(60)).expect("killing never hangs");
+    killer.join().unwrap();
+}
