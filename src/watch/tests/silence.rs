@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use tokio::time::Instant;
 
 use super::*;
@@ -35,9 +37,13 @@ async fn a_watch_that_is_woken_all_the_time_for_nothing_still_says_where_it_stan
         loop {
             let mut commit = std::pin::pin!(watching.commit([put(pod("a", "", &[("app", "db")]))]));
             // Paused time would jump if the runtime were idle meanwhile.
-            while futures_util::poll!(commit.as_mut()).is_pending() {
-                tokio::task::yield_now().await;
-            }
+            let revision = loop {
+                match futures_util::poll!(commit.as_mut()) {
+                    Poll::Ready(revision) => break revision,
+                    Poll::Pending => tokio::task::yield_now().await,
+                }
+            };
+            watching.hub.settle(revision).await;
             tokio::time::advance(Duration::from_millis(300)).await;
         }
     };
