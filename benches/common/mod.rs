@@ -8,6 +8,7 @@
 pub mod etcd;
 pub mod machine;
 pub mod pods;
+pub mod raw;
 pub mod report;
 pub mod server;
 pub mod wire;

@@ -1,0 +1,140 @@
+//! Whatever comes in, text or bytes, is answered: taken or refused, but never with a panic, and nothing that was taken is lost or changed.
+
+use std::time::Duration;
+
+use bluebird::api::v1::{Namespace, Object};
+use bluebird::api::{default_object, manifest, validate, validate_update};
+use bluebird::apiserver::{self, Config, Listen};
+use bluebird::client::Client;
+use bluebird::time::Clock;
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message as _;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
+
+use raw::RawCodec;
+
+#[allow(unreachable_pub, reason = "shared with the benches")]
+#[path = "../benches/common/raw.rs"]
+mod raw;
+
+const EXAMPLE: &str = include_str!("../examples/hello.yaml");
+
+/// A text that was right before some of its characters were changed, left out, doubled or put in.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    let scraps = [
+        "", "\n", "  ", ":", "-", "---\n", "\"", "{", "}", "[", "]", "#", "null", "~", "&a", "*a", "!!", "|", "0x", "1e999", "\t",
+        "\u{feff}", "ü",
+    ];
+    let damage = (any::<prop::sample::Index>(), 0..24usize, prop::sample::select(&scraps[..]));
+    prop::collection::vec(damage, 1..8).prop_map(move |damages| {
+        let mut chars: Vec<char> = text.chars().collect();
+        for (at, length, scrap) in damages {
+            let at = at.index(chars.len() + 1);
+            let end = (at + length).min(chars.len());
+            chars.splice(at..end, scrap.chars());
+        }
+        chars.into_iter().collect()
+    })
+}
+
+/// Bytes that are a message, or were one before some of them were changed.
+fn encoded(objects: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    let right = (prop::sample::select(objects), changes).prop_map(|(mut bytes, changes)| {
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    });
+    prop_oneof![4 => right, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+}
+
+fn examples() -> Vec<Object> {
+    manifest::parse(EXAMPLE, "hello.yaml").expect("the example is right")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_manifest_is_refused_or_reads_as_it_prints(text in damaged(EXAMPLE)) {
+        let Ok(objects) = manifest::parse(&text, "damaged.yaml") else { return Ok(()) };
+        let printed = manifest::list_to_yaml(&objects);
+        let again = manifest::parse(&printed, "printed.yaml");
+        prop_assert_eq!(again.map_err(|faults| faults.to_string()), Ok(objects), "{}", printed);
+    }
+
+    #[test]
+    fn any_text_at_all_is_read_without_a_panic(text in "\\PC{0,200}") {
+        let _ = manifest::parse(&text, "any.yaml");
+    }
+
+    #[test]
+    fn defaults_of_a_defaulted_object_change_nothing(bytes in encoded(examples().iter().map(prost::Message::encode_to_vec).collect())) {
+        let Ok(mut object) = Object::decode(bytes.as_slice()) else { return Ok(()) };
+        default_object(&mut object);
+        let once = object.clone();
+        default_object(&mut object);
+        prop_assert_eq!(&object, &once);
+        for violation in validate(&object).into_iter().chain(validate_update(&once, &object)) {
+            prop_assert!(!violation.message.is_empty(), "a fault without a word at {}", violation.path);
+        }
+    }
+}
+
+/// Every method that is answered with one message or a stream, called with bytes that may be anything.
+const METHODS: [&str; 11] = [
+    "ControlPlaneService/Create",
+    "ControlPlaneService/Get",
+    "ControlPlaneService/List",
+    "ControlPlaneService/Update",
+    "ControlPlaneService/UpdateStatus",
+    "ControlPlaneService/Apply",
+    "ControlPlaneService/Delete",
+    "ControlPlaneService/Watch",
+    "NodeService/Join",
+    "NodeService/Session",
+    "WorkloadService/Logs",
+];
+
+#[test]
+fn requests_of_any_bytes_are_answered_and_the_server_goes_on() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+    let server = runtime.block_on(apiserver::start(Config::new(folder.path(), listen), Clock::system())).expect("it starts");
+    let client = Client::from_channel(server.channel());
+
+    // Field 1 of most requests is an object: so an object's bytes, framed as that field, get far.
+    let framed = examples().iter().map(|object| {
+        let object = object.encode_to_vec();
+        let mut request = vec![0x0a];
+        prost::encoding::encode_varint(object.len() as u64, &mut request);
+        [request, object].concat()
+    });
+    let framed: Vec<_> = framed.collect();
+    let channel = server.channel();
+    proptest!(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() }, |(method in 0..METHODS.len(), bytes in encoded(framed))| {
+        let path = PathAndQuery::try_from(format!("/bluebird.v1.{}", METHODS[method])).expect("a path");
+        let mut grpc = Grpc::new(channel.clone());
+        let outcome = runtime.block_on(async {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let call = grpc.server_streaming(Request::new(Bytes::from(bytes)), path, RawCodec);
+            // A stream that has begun, such as a watch, need not say anything.
+            tokio::time::timeout(Duration::from_secs(10), call).await.expect("an answer").map(drop)
+        });
+        if let Err(status) = outcome {
+            // What can't be decoded is INTERNAL in gRPC's own words; a panic would be UNKNOWN or CANCELLED.
+            let decoding = status.code() == Code::Internal && status.message().contains("decode");
+            prop_assert!(decoding || !matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal), "{}: {status:?}", METHODS[method]);
+        }
+    });
+
+    let after = runtime.block_on(client.get::<Namespace>("", "default")).expect("it still answers");
+    assert_eq!(after.metadata.map(|metadata| metadata.name).as_deref(), Some("default"));
+    runtime.block_on(server.shutdown());
+}
