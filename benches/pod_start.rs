@@ -146,7 +146,8 @@ impl Pods {
             let Some(pod) = change.object.and_then(Pod::from_object) else { continue };
             let phase = pod.status.as_ref().map_or(PodPhase::Unspecified, |status| status.phase());
             let name = &pod.meta().name;
-            ensure!(phase != PodPhase::Failed, "{name} failed");
+            // One that is being deleted may well have been killed.
+            ensure!(phase != PodPhase::Failed || !self.waiting.contains_key(name), "{name} failed");
             if change_type == event::Type::Deleted {
                 self.there.remove(name);
             } else if phase == PodPhase::Running {

@@ -50,7 +50,7 @@ async fn fresh(report: &mut Report, rounds: u64) -> anyhow::Result<()> {
 
 async fn killed(report: &mut Report, rounds: u64, objects: u64) -> anyhow::Result<()> {
     let mut apiserver = Apiserver::start()?;
-    let request = pods::create_request(false);
+    let request = pods::create_request(true);
     let target = Target { url: apiserver.url.clone(), method: "/bluebird.v1.ControlPlaneService/Create", request };
     write_so_many(&target, 64, objects).await?;
     let memory = apiserver.process.rss().map_or("n/a".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0));
