@@ -28,7 +28,7 @@ fn damaged(text: &'static str) -> impl Strategy<Value = String> {
         "", "\n", "  ", ":", "-", "---\n", "\"", "{", "}", "[", "]", "#", "null", "~", "&a", "*a", "!!", "|", "0x", "1e999", "\t",
         "\u{feff}", "ü",
     ];
-    let damage = (any::<prop::sample::Index>(), 0..24usize, prop::sample::select(&scraps[..]));
+    let damage = (any::<prop::sample::Index>(), 0..24usize, prop::sample::select(scraps.to_vec()));
     prop::collection::vec(damage, 1..8).prop_map(move |damages| {
         let mut chars: Vec<char> = text.chars().collect();
         for (at, length, scrap) in damages {
@@ -58,7 +58,7 @@ fn examples() -> Vec<Object> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_damaged_manifest_is_refused_or_reads_as_it_prints(text in damaged(EXAMPLE)) {
@@ -104,13 +104,14 @@ const METHODS: [&str; 11] = [
 #[test]
 fn requests_of_any_bytes_are_answered_and_the_server_goes_on() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _inside = runtime.enter();
     let folder = tempfile::tempdir().expect("a folder");
     let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
     let server = runtime.block_on(apiserver::start(Config::new(folder.path(), listen), Clock::system())).expect("it starts");
     let client = Client::from_channel(server.channel());
 
     // Field 1 of most requests is an object: so an object's bytes, framed as that field, get far.
-    let framed = examples().iter().map(|object| {
+    let framed = examples().into_iter().map(|object| {
         let object = object.encode_to_vec();
         let mut request = vec![0x0a];
         prost::encoding::encode_varint(object.len() as u64, &mut request);
@@ -118,7 +119,7 @@ fn requests_of_any_bytes_are_answered_and_the_server_goes_on() {
     });
     let framed: Vec<_> = framed.collect();
     let channel = server.channel();
-    proptest!(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() }, |(method in 0..METHODS.len(), bytes in encoded(framed))| {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }, |(method in 0..METHODS.len(), bytes in encoded(framed))| {
         let path = PathAndQuery::try_from(format!("/bluebird.v1.{}", METHODS[method])).expect("a path");
         let mut grpc = Grpc::new(channel.clone());
         let outcome = runtime.block_on(async {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apiserver::{self, Apiserver, Listen};
-use crate::client::Client;
+use crate::client::{Cache, Client};
 use crate::error::Error;
 use crate::tasks::Tasks;
 use crate::time::Clock;
@@ -37,13 +37,15 @@ impl ControlPlane {
         let apiserver = apiserver::start(config, clock.clone()).await.map_err(StartError::Apiserver)?;
         let client = Client::from_channel(apiserver.channel());
         let loops = Tasks::new(CancellationToken::new());
-        let started = controllers::start(client.clone(), controllers::Config { service_cidr }, clock.clone(), &loops);
+        // One for all of them: a decoded object takes several times the memory of a stored one. It holds what the scheduler needs, too.
+        let cache = Cache::of_kinds(client.clone(), &controllers::KINDS, &loops);
+        let started = controllers::start(client.clone(), cache.clone(), controllers::Config { service_cidr }, clock.clone(), &loops);
         if let Err(error) = started {
             loops.abort().await;
             apiserver.shutdown().await;
             return Err(StartError::Controllers(error));
         }
-        scheduler::start(client.clone(), clock, &loops);
+        scheduler::start(client.clone(), cache, clock, &loops);
         Ok(ControlPlane { apiserver, client, loops })
     }
 

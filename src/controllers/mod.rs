@@ -24,13 +24,15 @@ pub struct Config {
     pub service_cidr: String,
 }
 
-/// Starts all controllers.
+/// What the cache that controllers work from has to hold.
+pub const KINDS: [Kind; 5] = [Kind::Pod, Kind::Service, Kind::Node, Kind::EndpointSlice, Kind::Namespace];
+
+/// Starts all controllers on a cache of at least [`KINDS`].
 ///
 /// # Errors
 /// [`crate::error::Error::Invalid`] when `service_cidr` is no range of IPv4 addresses with room for a service.
-pub fn start(client: Client, config: Config, clock: Clock, tasks: &Tasks) -> Result<()> {
+pub fn start(client: Client, cache: Cache, config: Config, clock: Clock, tasks: &Tasks) -> Result<()> {
     let range = services::Range::parse(&config.service_cidr)?;
-    let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Service, Kind::Node, Kind::EndpointSlice, Kind::Namespace], tasks);
     let recorder = Recorder::new(client.clone(), "controllers", clock.clone(), tasks);
     let context = Context { client, cache: cache.clone(), recorder, clock };
 

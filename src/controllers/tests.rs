@@ -16,7 +16,8 @@ async fn started() -> (Scene, Client, Cache) {
     let scene = Scene::start().await;
     let client = scene.client();
     let config = Config { service_cidr: "127.96.0.0/12".into() };
-    start(client.clone(), config, Clock::system(), &scene.tasks).expect("the range is one");
+    start(client.clone(), Cache::of_kinds(client.clone(), &KINDS, &scene.tasks), config, Clock::system(), &scene.tasks)
+        .expect("the range is one");
     let cache = Cache::start(client.clone(), Vec::new(), &scene.tasks);
     (scene, client, cache)
 }

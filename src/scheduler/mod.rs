@@ -28,9 +28,11 @@ const BINDINGS_AT_ONCE: usize = 64;
 /// Why a pod is not scheduled, for programs.
 const UNSCHEDULABLE: &str = "Unschedulable";
 
-/// Starts to bind pods to nodes.
-pub fn start(client: Client, clock: Clock, tasks: &Tasks) {
-    let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Node], tasks);
+/// What the cache that it works from has to hold.
+pub const KINDS: [Kind; 2] = [Kind::Pod, Kind::Node];
+
+/// Starts to bind pods to nodes, on a cache of at least [`KINDS`].
+pub fn start(client: Client, cache: Cache, clock: Clock, tasks: &Tasks) {
     let recorder = Recorder::new(client.clone(), "scheduler", clock.clone(), tasks);
     let scheduler = Scheduler { client, cache: cache.clone(), recorder, clock, fleet: Mutex::default() };
     let options = Options { concurrency: BINDINGS_AT_ONCE, ..Options::default() };

@@ -23,7 +23,7 @@ async fn pods_are_spread_over_the_nodes() {
     for name in ["n1", "n2", "n3"] {
         join(&client, node(name, 110)).await;
     }
-    start(client.clone(), Clock::system(), &scene.tasks);
+    start(client.clone(), Cache::of_kinds(client.clone(), &KINDS, &scene.tasks), Clock::system(), &scene.tasks);
     let cache = Cache::of_kinds(client.clone(), &[Kind::Pod], &scene.tasks);
     for index in 0..30 {
         client.create(pod(&format!("p{index}"))).await.expect("created");
@@ -38,7 +38,7 @@ async fn pods_are_spread_over_the_nodes() {
 async fn a_pod_that_fits_nowhere_says_why_and_is_bound_once_there_is_room() {
     let scene = Scene::start().await;
     let client = scene.client();
-    start(client.clone(), Clock::system(), &scene.tasks);
+    start(client.clone(), Cache::of_kinds(client.clone(), &KINDS, &scene.tasks), Clock::system(), &scene.tasks);
     let cache = Cache::of_kinds(client.clone(), &[Kind::Pod], &scene.tasks);
     client.create(pod("a")).await.expect("created");
     let message = until_cached("it says that there is no node", &cache, |cache| refusal(cache, "a")).await;
