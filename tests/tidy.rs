@@ -396,7 +396,7 @@ fn literal_len(before: &str, rest: &str) -> usize {
     if rest.starts_with("/*") {
         return until("*/", 2);
     }
-    if rest.starts_with('r') && !after_name || rest.starts_with("br") && !after_name {
+    if !after_name && (rest.starts_with('r') || rest.starts_with("br")) {
         let raw = rest.trim_start_matches('b').trim_start_matches('r');
         let hashes = raw.len() - raw.trim_start_matches('#').len();
         if raw[hashes..].starts_with('"') {
