@@ -199,6 +199,8 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     for name in &desired.containers {
         let known = observed.containers.iter().find(|container| container.name == *name);
         match next_start(desired.restart_policy, known.map(|container| &container.run), observed.is_guarded) {
+            // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
+            Some((attempt, _)) if observed.stopping.is_some() => plan.actions.push(Action::Start { container: name.clone(), attempt }),
             Some((attempt, due)) if due.as_ref().is_none_or(|due| time::millis(due) <= time::millis(now)) => {
                 plan.actions.push(Action::Start { container: name.clone(), attempt });
             }

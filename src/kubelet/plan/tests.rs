@@ -172,6 +172,15 @@ fn a_stop_is_not_taken_back_but_forgotten_when_everything_has_ended() {
     check(Some(&desired), Some(&stopped), "start main (1)", None);
 }
 
+#[test]
+fn an_end_that_the_kubelet_asked_for_is_followed_by_a_start_without_back_off() {
+    let desired = wanted(RestartPolicy::Always);
+    let crashed = seen(ended(attempt(4, 4), Cause::Signaled(15), Duration::ZERO, 0), false);
+    check(Some(&desired), Some(&crashed), "", Some(16_000));
+    let stopped = ObservedPod { stopping: Some(Duration::ZERO), ..crashed };
+    check(Some(&desired), Some(&stopped), "start main (5)", None);
+}
+
 /// A pod as any history may have left it, and what a kubelet would make of it.
 #[derive(Clone, Debug)]
 struct World {
