@@ -79,14 +79,22 @@ impl Drop for Listener {
 #[cfg(unix)]
 async fn bind_unix(path: &std::path::Path) -> io::Result<Listener> {
     let bound = match tokio::net::UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && tokio::net::UnixStream::connect(path).await.is_err() => {
-            // What an apiserver that was killed left behind: nobody answers there.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned_socket(path).await => {
             std::fs::remove_file(path)?;
             tokio::net::UnixListener::bind(path)
         }
         bound => bound,
     };
     bound.map(|listener| Listener::Unix(listener, path.to_owned()))
+}
+
+/// Whether it is what an apiserver that was killed left behind: a socket, and no other file, at which nobody listens.
+#[cfg(unix)]
+async fn is_abandoned_socket(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && tokio::net::UnixStream::connect(path).await.as_ref().err().is_some_and(refused)
 }
 
 #[cfg(not(unix))]

@@ -53,8 +53,10 @@ impl Nodes {
         }
     }
 
-    /// Marks the nodes that nobody has heard of for the grace period.
+    /// Marks the nodes that nobody has heard of for the grace period, and sends those away that somebody has deleted.
     pub(super) async fn mark_silent(&self) {
+        let snapshot = self.writer.store.snapshot();
+        self.sessions.end_unregistered(|key| snapshot.get(key).is_some());
         let silent = self.sessions.silent(Instant::now(), self.grace_period);
         stream::iter(silent).for_each_concurrent(MARKED_AT_ONCE, |silent| self.mark(silent)).await;
     }

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::http::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -123,6 +124,15 @@ impl Server {
     }
 }
 
+/// Whether a request comes from a gRPC client or asks for a page, and not from a web page of somebody else's in a browser on this machine, which can
+/// reach a loopback port and send what it likes over HTTP/1.
+fn is_from_a_client<B>(request: &Request<B>) -> bool {
+    let content = request.headers().get(CONTENT_TYPE);
+    let is_grpc = content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
+    let reads_only = request.method() == Method::GET;
+    !request.headers().contains_key(ORIGIN) && (reads_only || (is_grpc && request.version() == Version::HTTP_2))
+}
+
 /// What answers the requests of one connection.
 #[derive(Clone)]
 struct App {
@@ -145,6 +155,11 @@ impl Service<Request<hyper::body::Incoming>> for App {
         self.connection.used();
         if self.stopping.is_cancelled() {
             let refusal = Status::from(stopping_error()).into_http();
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
+        if !is_from_a_client(&request) {
+            let mut refusal = Response::new(Body::empty());
+            *refusal.status_mut() = StatusCode::FORBIDDEN;
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         let began = Instant::now();

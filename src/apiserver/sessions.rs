@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::api::Revision;
 use crate::api::v1::{OpenTunnel, RoutesAppliedEverywhere, SessionResponse, session_response::Message};
+use crate::api::{Kind, ObjectKey, Revision};
 use crate::error::{Error, Result};
 
 /// How many messages may wait for a kubelet to read them. A session that has more is ended: its kubelet does not read.
@@ -116,6 +116,16 @@ impl Sessions {
         if let Some(Session { routes: Some(applied), .. }) = state.session(node, id) {
             *applied = revision.max(*applied);
             state.answer_awaits();
+        }
+    }
+
+    /// Ends the sessions of nodes that are not registered any more: their kubelets have to join again.
+    pub(super) fn end_unregistered(&self, is_registered: impl Fn(&ObjectKey) -> bool) {
+        for (node, session) in &mut self.lock().live {
+            let key = ObjectKey::new(Kind::Node, "", node);
+            if !is_registered(&key) {
+                session.end(Error::not_found(&key));
+            }
         }
     }
 

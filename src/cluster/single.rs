@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ControlPlane, StartError};
 use crate::api::v1::{ConditionStatus, Object, PodPhase, Selector, object};
-use crate::api::{Kind, condition};
+use crate::api::{Kind, Resource as _, condition};
 use crate::apiserver::{self, Listen};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -101,18 +101,25 @@ async fn doubt_pods(client: &Client, node_name: &str, clock: &Clock) -> Result<(
     pods.retain_mut(|pod| doubt(pod, clock));
     for pods in pods.chunks(MAX_STATUSES) {
         for result in client.update_status(pods.to_vec()).await? {
-            result?;
+            match result {
+                // It went meanwhile, or is another one of the same name: nothing to doubt.
+                Ok(_) | Err(Error::NotFound(_) | Error::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
 }
 
-/// The most statuses of one request.
-const MAX_STATUSES: usize = 1000;
+/// The most statuses of one request: far from the largest request, whatever the pods.
+const MAX_STATUSES: usize = 200;
 
-/// False if there is nothing to doubt.
+/// Makes of a pod the status to send. False if there is nothing to doubt.
 fn doubt(object: &mut Object, clock: &Clock) -> bool {
     let Some(object::Kind::Pod(pod)) = &mut object.kind else { return false };
+    // Whoever changes it meanwhile shall not make this fail; only another pod of the name must not get it.
+    pod.meta_mut().resource_version = 0;
+    pod.spec = None;
     let Some(status) = &mut pod.status else { return false };
     let note = "the kubelet has not spoken of it since it started";
     let (unknown, conditions) = (ConditionStatus::Unknown, &mut status.conditions);

@@ -162,7 +162,7 @@ pub(super) struct Delete {
     /// Wait until they are gone
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(super) wait: bool,
-    /// How many seconds processes get to stop, instead of what the object says
+    /// How many seconds processes get to stop, instead of what the object says; 0 means 1
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
     pub(super) grace_period: Option<i64>,
     /// Remove the objects at once, without waiting for their processes to stop

@@ -20,7 +20,9 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Delete) -> Resul
     if args.force {
         writeln!(console.io.err, "Warning: with --force nobody waits until the processes have really ended.")?;
     }
-    let options = DeleteOptions { grace_period_seconds: if args.force { Some(0) } else { args.grace_period }, ..Default::default() };
+    // Zero would remove the object before its processes have ended; only --force asks for that. The shortest wait stands in, as in kubectl.
+    let grace_period_seconds = if args.force { Some(0) } else { args.grace_period.map(|seconds| seconds.max(1)) };
+    let options = DeleteOptions { grace_period_seconds, ..Default::default() };
     let mut waiting = BTreeMap::new();
     let mut failed = false;
     for key in keys {

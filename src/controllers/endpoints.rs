@@ -109,8 +109,8 @@ impl Reconciler for Endpoints {
         let spec = self.observe(&key, service.as_deref());
         match service {
             Some(service) if has_selector(&service) => self.write(&key, &service, spec).await?,
-            Some(_) => {}
-            None => self.remove(&key).await?,
+            // A slice that somebody else wrote stays.
+            _ => self.remove(&key).await?,
         }
         Ok(Outcome::Done)
     }

@@ -198,7 +198,11 @@ impl Pods {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
         let now = self.links.clock.now();
         self.links.observe(uid, entry, self.knows_all)?;
+        // Whatever failed, it holds up no deletion and no end.
+        let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none());
         if let Some((_, retry_at)) = &entry.failure
+            && shall_run
+            && !self.links.stops_all.load(Ordering::Acquire)
             && time::millis(retry_at) > time::millis(&now)
         {
             entry.look_again = Some(*retry_at);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +14,10 @@ use crate::api::{ObjectKey, Resource, Revision};
 use crate::client::{Backoff, Client};
 use crate::error::{Error, Result};
 
-/// The most statuses in one request, as the rpc documents.
-const BATCH: usize = 1_000;
+/// The most statuses in one request.
+const BATCH: usize = 200;
+/// A request takes no further status beyond this many bytes: a quarter of the largest request, since the answer has the whole pods.
+const BATCH_BYTES: usize = 1024 * 1024;
 /// The longest wait before the first and before any new attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -120,8 +123,14 @@ impl Reporter {
 
     fn take(&self) -> Vec<(PodUid, ObjectKey, PodStatus)> {
         let mut statuses = self.lock();
+        let mut bytes = 0;
         let waiting = statuses.iter_mut().filter(|(_, known)| known.stage == Stage::Waiting).take(BATCH);
-        waiting
+        let fitting = waiting.take_while(|(_, known)| {
+            let fits = bytes < BATCH_BYTES;
+            bytes += known.status.encoded_len();
+            fits
+        });
+        fitting
             .map(|(uid, known)| {
                 known.stage = Stage::Sent;
                 (uid.clone(), known.key.clone(), known.status.clone())

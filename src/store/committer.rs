@@ -47,7 +47,7 @@ pub(super) struct Batch {
     pub(super) state: Snapshot,
     bytes: usize,
     pub(super) commits: Vec<Arc<Commit>>,
-    answers: Vec<(Answer, Committed)>,
+    answers: Vec<(Answer, Result<Committed>)>,
 }
 
 impl Committer {
@@ -122,9 +122,9 @@ impl Committer {
             self.state = batch.state.clone();
             self.feed.publish(batch.state, batch.commits);
         }
-        for (answer, committed) in batch.answers {
+        for (answer, outcome) in batch.answers {
             // Whoever asked may have gone away; the commit stands.
-            let _ = answer.send(Ok(committed));
+            let _ = answer.send(outcome);
         }
         self.backend.compact(&self.state, self.feed.oldest());
     }
@@ -157,14 +157,11 @@ impl Batch {
         Self { state: state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() }
     }
 
-    /// Does one transaction in memory. A failed one leaves no trace and is answered; the others wait for the disk.
+    /// Does one transaction in memory. A failed one leaves no trace, but its answer waits for the disk too: what it was judged by has to be
+    /// durable and visible before anybody hears of it.
     fn run(&mut self, transaction: Transaction, answer: Answer, clock: &Clock) {
-        match self.apply(transaction, clock) {
-            Ok(committed) => self.answers.push((answer, committed)),
-            Err(error) => {
-                let _ = answer.send(Err(error));
-            }
-        }
+        let outcome = self.apply(transaction, clock);
+        self.answers.push((answer, outcome));
     }
 
     /// Does one transaction in memory, whole or not at all.

@@ -142,6 +142,25 @@ async fn metrics_are_on_the_same_port_over_http1() {
 }
 
 #[tokio::test]
+async fn a_web_page_can_not_write_through_the_loopback_port() {
+    let running = running().await;
+    let path = "/bluebird.v1.ControlPlaneService/Create";
+    for head in [
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        ),
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\norigin: http://elsewhere.example\r\nconnection: close\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = TcpStream::connect(address(&running)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn health_and_reflection_answer() {
     use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
     let running = running().await;

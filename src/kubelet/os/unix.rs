@@ -219,13 +219,15 @@ pub(crate) fn kernel_version() -> String {
     nix::sys::utsname::uname().map(|system| system.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Waits until somebody asks this program to end: SIGINT or SIGTERM. Gives the signal's name.
+/// Waits until somebody asks this program to end: SIGINT, SIGTERM, or SIGHUP of a terminal that goes away. Gives the signal's name.
 pub(super) async fn end_signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        _ = hangup.recv() => "SIGHUP",
     })
 }
