@@ -94,6 +94,14 @@ async fn a_service_gets_an_address_and_a_slice_with_its_ready_pods() {
     until_backends(&cache, &[("b", 31002)]).await;
     assert!(cache.get::<Pod>("", "a").is_some(), "it left the slice before it stopped");
 
+    let mut without: Service = client.get("", "web").await.expect("there");
+    without.spec.get_or_insert_default().selector.clear();
+    client.update(without).await.expect("updated");
+    until_cached("a service that selects no pods has no slice of ours", &cache, |cache| {
+        cache.get::<EndpointSlice>("", "web").is_none().then_some(())
+    })
+    .await;
+
     client.delete::<Service>("", "web", DeleteOptions::default()).await.expect("deleted");
     until_cached("the slice goes with its service", &cache, |cache| backends(cache).is_none().then_some(())).await;
     scene.end().await;

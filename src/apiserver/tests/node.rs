@@ -95,6 +95,15 @@ async fn a_node_that_joins_again_keeps_what_is_not_its_kubelets() {
 }
 
 #[tokio::test]
+async fn the_kubelet_of_a_node_that_was_deleted_has_to_join_again() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    let mut kubelet = Kubelet::welcomed(&client, "n1", "i").await;
+    client.delete::<Node>("", "n1", Default::default()).await.unwrap();
+    assert!(matches!(kubelet.hear().await, Err(Error::NotFound(_))));
+    Kubelet::welcomed(&client, "n1", "i").await;
+}
+
+#[tokio::test]
 async fn a_second_kubelet_of_the_same_name_is_refused() {
     let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
     let mut first = Kubelet::welcomed(&client, "n1", "first").await;
