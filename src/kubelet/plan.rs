@@ -198,9 +198,10 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     }
     for name in &desired.containers {
         let known = observed.containers.iter().find(|container| container.name == *name);
+        let was_stopped = observed.stopping.is_some() && known.is_some_and(ObservedContainer::was_seen_to_end);
         match next_start(desired.restart_policy, known.map(|container| &container.run), observed.is_guarded) {
             // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
-            Some((attempt, _)) if observed.stopping.is_some() => plan.actions.push(Action::Start { container: name.clone(), attempt }),
+            Some((attempt, _)) if was_stopped => plan.actions.push(Action::Start { container: name.clone(), attempt }),
             Some((attempt, due)) if due.as_ref().is_none_or(|due| time::millis(due) <= time::millis(now)) => {
                 plan.actions.push(Action::Start { container: name.clone(), attempt });
             }
@@ -256,6 +257,12 @@ impl ObservedPod {
     /// Something ran whose shim is gone.
     fn has_lost_run(&self) -> bool {
         !self.is_guarded && self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. }))
+    }
+}
+
+impl ObservedContainer {
+    fn was_seen_to_end(&self) -> bool {
+        matches!(&self.run, ObservedRun::Ended { ended, .. } if ended.cause != Cause::Lost)
     }
 }
 
