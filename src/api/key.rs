@@ -5,6 +5,8 @@ use super::{Kind, v1};
 
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
+/// The finalizer that every namespace is created with, and that its controller removes once the namespace is empty.
+pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
 
 /// Which object: kind, namespace and name, in one allocation that clones share.
 ///

@@ -39,6 +39,19 @@ impl Kind {
         }
     }
 
+    /// The arm of `Object` that holds it, with which paths into an object begin.
+    pub const fn arm_name(self) -> &'static str {
+        match self {
+            Kind::Pod => "pod",
+            Kind::Service => "service",
+            Kind::Node => "node",
+            Kind::EndpointSlice => "endpoint_slice",
+            Kind::Namespace => "namespace",
+            Kind::Event => "event",
+            Kind::Lease => "lease",
+        }
+    }
+
     /// The names under which people ask for it on a command line: plural first, then short ones.
     pub const fn aliases(self) -> &'static [&'static str] {
         match self {

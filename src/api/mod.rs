@@ -22,7 +22,7 @@ mod validate;
 
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use expand::expand;
-pub use key::{DEFAULT_NAMESPACE, ObjectKey, Revision};
+pub use key::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision};
 pub use kind::Kind;
 pub use nearest::nearest;
 pub use object::Resource;

@@ -1,6 +1,5 @@
 //! The spec and the status of an object, whatever its kind.
 
-use crate::api::Kind;
 use crate::api::v1::object::Kind as Arm;
 use crate::api::v1::{NamespacePhase, NamespaceStatus, Object, PodPhase, PodStatus};
 
@@ -100,18 +99,5 @@ pub(super) fn own_grace_period(object: &Object) -> Option<i64> {
             Some(asked.unwrap_or(crate::api::DEFAULT_GRACE_PERIOD_SECONDS))
         }
         _ => None,
-    }
-}
-
-/// The word by which an object's arm begins the paths into it: `endpoint_slice`.
-pub(super) fn arm_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Pod => "pod",
-        Kind::Service => "service",
-        Kind::Node => "node",
-        Kind::EndpointSlice => "endpoint_slice",
-        Kind::Namespace => "namespace",
-        Kind::Event => "event",
-        Kind::Lease => "lease",
     }
 }

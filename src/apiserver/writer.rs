@@ -169,7 +169,7 @@ pub(super) fn require_namespace(snapshot: &Snapshot, key: &ObjectKey) -> Result<
 pub(super) fn key_of(object: &Object) -> Result<ObjectKey> {
     let Some(key) = object.key() else { return Err(Error::Invalid(crate::api::validate(object))) };
     match key.name() {
-        "" => Err(Error::invalid(format!("{}.metadata.name", super::parts::arm_name(key.kind())), "must not be empty")),
+        "" => Err(Error::invalid(format!("{}.metadata.name", key.kind().arm_name()), "must not be empty")),
         _ => Ok(key),
     }
 }

@@ -7,11 +7,8 @@ use prost_types::Timestamp;
 
 use super::parts;
 use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
-use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, default_object, validate, validate_update};
+use crate::api::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, default_object, validate, validate_update};
 use crate::error::{Error, Result, Violation};
-
-/// Keeps a namespace until the namespace controller has emptied it.
-pub(super) const CONTENTS_FINALIZER: &str = "bluebird/contents";
 
 /// What becomes of an object that exists.
 #[derive(Debug, PartialEq)]
@@ -203,7 +200,7 @@ fn keep_owned(new: &mut Object, old: &Object) {
 fn check_finalizers(new: &Object, old: &Object) -> Result<()> {
     let (new, old, kind) = (new.meta(), old.meta(), new.kind());
     let deleted = old.deletion_time.is_some();
-    let path = || format!("{}.metadata.finalizers", kind.map_or("object", parts::arm_name));
+    let path = || format!("{}.metadata.finalizers", kind.map_or("object", Kind::arm_name));
     if deleted && let Some(added) = new.finalizers.iter().find(|finalizer| !old.finalizers.contains(finalizer)) {
         return Err(Error::invalid(path(), format!("{added:?} can't be added to an object that is being deleted")));
     }

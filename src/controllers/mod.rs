@@ -14,9 +14,6 @@ use crate::reconcile::{self, Options};
 use crate::tasks::Tasks;
 use crate::time::Clock;
 
-/// The finalizer that every namespace is created with, and that is removed once the namespace is empty.
-pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
-
 /// What controllers need to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

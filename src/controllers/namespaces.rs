@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{CONTENTS_FINALIZER, Context};
+use super::Context;
 use crate::api::v1::{Namespace, NamespacePhase, Object, Selector};
-use crate::api::{Kind, ObjectKey, Resource};
+use crate::api::{CONTENTS_FINALIZER, Kind, ObjectKey, Resource};
 use crate::client::DeleteOptions;
 use crate::error::{Error, Result};
 use crate::reconcile::{Outcome, Reconciler};

@@ -27,7 +27,7 @@ pub fn validate(object: &Object) -> Vec<Violation> {
     let mut faults = Faults::default();
     match (object.kind(), &object.kind) {
         (Some(kind), Some(arm)) => {
-            let path = Path::root(arm_name(kind));
+            let path = Path::root(kind.arm_name());
             let size = object.encoded_len();
             if size > MAX_OBJECT_BYTES {
                 faults.add(&path, format!("is {size} bytes long when encoded; at most {MAX_OBJECT_BYTES} are allowed"));
@@ -35,22 +35,9 @@ pub fn validate(object: &Object) -> Vec<Violation> {
             meta::check(&path.field("metadata"), kind, object.meta(), &mut faults);
             check_arm(&path, arm, &mut faults);
         }
-        _ => faults.add(&Path::root("kind"), format!("must be set: one of {}", Kind::ALL.map(arm_name).join(", "))),
+        _ => faults.add(&Path::root("kind"), format!("must be set: one of {}", Kind::ALL.map(Kind::arm_name).join(", "))),
     }
     faults.into_violations()
-}
-
-/// The arm of `Object` that holds a kind.
-pub(crate) fn arm_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Pod => "pod",
-        Kind::Service => "service",
-        Kind::Node => "node",
-        Kind::EndpointSlice => "endpoint_slice",
-        Kind::Namespace => "namespace",
-        Kind::Event => "event",
-        Kind::Lease => "lease",
-    }
 }
 
 fn check_arm(path: &Path<'_>, arm: &object::Kind, faults: &mut Faults) {

@@ -1,4 +1,3 @@
-use super::arm_name;
 use super::faults::{Faults, Path};
 use crate::api::v1::{Container, Object, PodSpec, object};
 use crate::error::Violation;
@@ -8,7 +7,7 @@ use crate::error::Violation;
 pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
     let mut faults = Faults::default();
     let (Some(kind), Some(old_key), Some(new_key)) = (old.kind(), old.key(), new.key()) else { return Vec::new() };
-    let path = Path::root(arm_name(kind));
+    let path = Path::root(kind.arm_name());
     if old_key != new_key {
         faults.add(&path.field("metadata.name"), format!("can't change: {old_key} can't become {new_key}; create a new object"));
         return faults.into_violations();
