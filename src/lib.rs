@@ -26,7 +26,7 @@
 //! - [`cluster`]: puts them together in one process. [`testing`]: the same, for anybody's tests.
 //!
 //! Start with [`api::v1`] and the comments in proto/bluebird/v1/watch.proto, then `kubelet/plan.rs` for how decisions are made and
-//! `store/committer.rs` for how they are kept. ARCHITECTURE.md names the invariants and the tests that hold them.
+//! `store/backend/embedded/committer.rs` for how they are kept. ARCHITECTURE.md names the invariants and the tests that hold them.
 pub mod api;
 pub mod apiserver;
 pub mod client;

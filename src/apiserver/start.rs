@@ -22,7 +22,7 @@ use super::writer::{Writer, default_namespace};
 use super::{Config, Listen, metrics};
 use crate::api::FILE_DESCRIPTOR_SET;
 use crate::error::Error;
-use crate::store::{Embedded, HistoryLimits, OpenError, Options, Store};
+use crate::store::{HistoryLimits, OpenError, Options, Store};
 use crate::tasks::Tasks;
 use crate::time::Clock;
 use crate::watch::Hub;
@@ -135,7 +135,7 @@ impl Apiserver {
 async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
     let folder = config.data_dir.clone();
     let history = HistoryLimits { revisions: config.history_revisions, bytes: config.history_bytes };
-    let open = move || Store::open(Box::new(Embedded::open(&folder)?), Options { history, clock });
+    let open = move || Store::embedded(&folder, Options { history, clock });
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(StartError::Store),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),

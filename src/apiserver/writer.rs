@@ -53,7 +53,7 @@ impl Writer {
 
     async fn insert(&self, object: Object, dry_run: bool) -> Result<Answer> {
         let key = key_of(&object)?;
-        let snapshot = self.store.snapshot();
+        let snapshot = self.store.current().await?;
         let namespace = require_namespace(&snapshot, &key)?;
         if dry_run {
             return match snapshot.get(&key) {
@@ -66,7 +66,7 @@ impl Writer {
         match self.commit(writes).await {
             // Not the new object but its namespace has changed meanwhile. Nearly always because it is being deleted.
             Err(Error::Conflict { .. }) => {
-                require_namespace(&self.store.snapshot(), &key)?;
+                require_namespace(&self.store.current().await?, &key)?;
                 Err(contended(&key))
             }
             outcome => outcome,
@@ -109,7 +109,7 @@ impl Writer {
         let object = node.into_object();
         let key = key_of(&object)?;
         for _ in 0..ATTEMPTS {
-            let outcome = match self.store.snapshot().get(&key) {
+            let outcome = match self.store.current().await?.get(&key) {
                 Some(_) => self.change(&key, false, |old| writes::join_known(&old, object.clone())).await,
                 None => self.insert(writes::join_new(object.clone(), self.clock.now(), new_uid())?, false).await,
             };
@@ -124,7 +124,7 @@ impl Writer {
     /// Changes an object that exists, as `decide` says.
     pub(super) async fn change(&self, key: &ObjectKey, dry_run: bool, decide: impl Fn(Object) -> Result<Change>) -> Result<Answer> {
         for _ in 0..ATTEMPTS {
-            let stored = self.store.snapshot().get(key).cloned().ok_or_else(|| Error::not_found(key))?;
+            let stored = self.store.current().await?.get(key).cloned().ok_or_else(|| Error::not_found(key))?;
             let condition = Condition::At(stored.revision);
             let write = match decide(stored.decode())? {
                 Change::Nothing => return Ok(Answer::Stored(stored)),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::committer::Batch;
-use super::{Commit, Condition, Embedded, HistoryLimits, Options, Snapshot, Store, Transaction, Write};
+use super::backend::embedded::committer::Batch;
+use super::{Commit, Condition, HistoryLimits, Options, Snapshot, Store, Transaction, Write};
 use crate::api::v1::{Object, ObjectMeta, Pod, PodSpec, Service, object};
 use crate::api::{Kind, ObjectKey};
 use crate::time::Clock;
@@ -44,11 +44,10 @@ pub(crate) fn transaction(writes: impl IntoIterator<Item = Write>) -> Transactio
 }
 
 pub(crate) fn open(folder: &std::path::Path, history: HistoryLimits) -> Store {
-    let backend = Box::new(Embedded::open_unsynced(folder).expect("a free folder"));
-    Store::open(backend, Options { history, clock: Clock::system() }).expect("a sound folder")
+    Store::unsynced(folder, Options { history, clock: Clock::system() }).expect("a sound folder that is free")
 }
 
-/// A state and the next commits on it, for backends that are used without a store.
+/// A state and the next commits on it, for files that are used without a store.
 pub(crate) struct Script {
     pub(crate) state: Snapshot,
 }

@@ -6,7 +6,6 @@
 
 mod backend;
 mod commit;
-mod committer;
 mod feed;
 mod history;
 mod snapshot;
@@ -14,19 +13,14 @@ mod transaction;
 mod view;
 
 #[cfg(test)]
-mod conformance;
-#[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
-
-pub use backend::{Backend, Embedded, Loaded, OpenError};
+pub use backend::OpenError;
 pub use commit::{Commit, Event, put_record, record_of};
 pub use feed::Feed;
 pub use history::{History, HistoryLimits};
@@ -36,7 +30,7 @@ pub use view::View;
 
 use crate::error::{Error, Result};
 use crate::time::Clock;
-use committer::{Committer, Request};
+use backend::{Backend, Embedded};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -49,41 +43,41 @@ pub struct Options {
 
 /// The store. A handle: clones are the same store. When the last one is dropped without [`Store::close`], it stops as [`Store::kill`] does.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Running>);
+pub struct Store(Arc<Opened>);
 
 #[derive(Debug)]
-struct Running {
+struct Opened {
     feed: Feed,
     cluster_id: String,
-    requests: mpsc::Sender<Request>,
-    killed: Arc<AtomicBool>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    backend: Box<dyn Backend>,
 }
 
-/// How many transactions may wait for the committer; beyond that, who commits waits for a place.
-const WAITING_TRANSACTIONS: usize = 1024;
-
 impl Store {
-    /// Reads what the backend holds and starts the committer. Blocks while reading.
+    /// Opens the store in a folder, which is made if it isn't there and is this store's alone. Blocks while reading.
     ///
     /// # Errors
-    /// What is wrong with the backend's data. Nothing has been changed then.
-    pub fn open(mut backend: Box<dyn Backend>, options: Options) -> Result<Self, OpenError> {
-        let mut history = History::new(options.history, crate::api::Revision::ZERO);
-        let Loaded { cluster_id, state } = backend.load(&mut history)?;
-        history.reach(state.revision());
-        let feed = Feed::new(state, history);
-        let (requests, waiting) = mpsc::channel(WAITING_TRANSACTIONS);
-        let killed = Arc::new(AtomicBool::new(false));
-        let committer = Committer::new(feed.clone(), backend, waiting, options.clock, Arc::clone(&killed));
-        let thread = std::thread::Builder::new().name("bluebird-commit".to_owned()).spawn(move || committer.run());
-        let thread = thread.map_err(|source| OpenError::Io { path: "the committer's thread".into(), doing: "start", source })?;
-        Ok(Self(Arc::new(Running { feed, cluster_id, requests, killed, committer: Mutex::new(Some(thread)) })))
+    /// When another apiserver has the folder, it can't be written to, or something is wrong with the data. Nothing has been changed then.
+    pub fn embedded(folder: impl Into<PathBuf>, options: Options) -> Result<Self, OpenError> {
+        let (backend, cluster_id, feed) = Embedded::open(folder, options)?;
+        Ok(Self::new(backend, cluster_id, feed))
     }
 
-    /// The state as it is now. Whatever was answered before is in it.
+    fn new(backend: impl Backend + 'static, cluster_id: String, feed: Feed) -> Self {
+        Self(Arc::new(Opened { feed, cluster_id, backend: Box::new(backend) }))
+    }
+
+    /// The state as far as this apiserver has seen it. Whatever was answered here before is in it.
     pub fn snapshot(&self) -> Snapshot {
         self.0.feed.snapshot()
+    }
+
+    /// The state with everything in it that anybody, on any apiserver, was told of before the call: a linearizable read.
+    ///
+    /// # Errors
+    /// Unavailable when that can't be found out.
+    pub async fn current(&self) -> Result<Snapshot> {
+        self.0.backend.catch_up().await?;
+        Ok(self.snapshot())
     }
 
     /// Where the commits come from, for watches.
@@ -96,6 +90,11 @@ impl Store {
         &self.0.cluster_id
     }
 
+    /// Whether other apiservers may commit to the same state.
+    pub fn is_shared(&self) -> bool {
+        self.0.backend.is_shared()
+    }
+
     /// Does all writes of a transaction at one revision, or none. When this returns they are on disk. Dropping the future does not take
     /// the transaction back.
     ///
@@ -104,43 +103,25 @@ impl Store {
     /// when the disk fails or the store is closed, and then the writes may or may not have happened.
     pub async fn commit(&self, mut transaction: Transaction) -> Result<Committed> {
         transaction.measure()?;
-        let (answer, answered) = oneshot::channel();
-        self.0.requests.send(Request::Commit { transaction, answer }).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        self.0.backend.commit(transaction).await
     }
 
     /// Finishes what waits, writes the state away so that the next start is fast, and frees the backend. Later commits, and watches once they
     /// have sent everything, answer Unavailable.
     pub async fn close(&self) {
-        let (answer, answered) = oneshot::channel();
-        if self.0.requests.send(Request::Close { answer }).await.is_ok() {
-            // The committer may have been closed by somebody else meanwhile: either way it has ended.
-            let _ = answered.await;
-        }
+        self.0.backend.close().await;
     }
 
     /// Stops at once, as a crash would: what is in the middle of being written is finished, what waits is not begun. The backend is free when
     /// this returns.
     pub fn kill(&self) {
-        self.0.kill();
+        self.0.backend.kill();
     }
 }
 
-impl Running {
-    fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
-        // Wakes the committer if it is idle. A full queue needs no waking.
-        let _ = self.requests.try_send(Request::Wake);
-        let thread = self.committer.lock().expect("no panic while held").take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the committer had panicked");
-        }
-    }
-}
-
-impl Drop for Running {
+impl Drop for Opened {
     fn drop(&mut self) {
-        self.kill();
+        self.backend.kill();
     }
 }
 

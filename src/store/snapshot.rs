@@ -7,7 +7,9 @@ use bytes::Bytes;
 use imbl::OrdSet;
 use prost::Message as _;
 
+use super::Event;
 use crate::api::v1::Object;
+use crate::api::v1::event::Type;
 use crate::api::{ObjectKey, Revision};
 
 /// An object as it is stored.
@@ -70,6 +72,17 @@ impl Snapshot {
     /// The encoded size of all objects together.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What the state is after these events.
+    pub(super) fn apply(&mut self, events: &[Event], revision: Revision) {
+        for event in events {
+            match event.kind() {
+                Type::Deleted => self.remove(event.key()),
+                Type::Added | Type::Modified | Type::Unspecified => self.insert(event.stored(revision)),
+            }
+        }
+        self.set_revision(revision);
     }
 
     pub(super) fn insert(&mut self, stored: Stored) {

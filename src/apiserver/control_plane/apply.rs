@@ -17,7 +17,7 @@ const MAX_FIELD_MANAGER: usize = 128;
 pub(super) async fn apply(writer: &Writer, request: ApplyRequest) -> Result<Frame> {
     let keys = check(&request)?;
     for _ in 0..ATTEMPTS {
-        let snapshot = writer.store.snapshot();
+        let snapshot = writer.store.current().await?;
         let plan = plan(writer, &snapshot, &keys, &request.objects)?;
         if request.dry_run || plan.writes.is_empty() {
             return Ok(response(plan.results, snapshot.revision()));

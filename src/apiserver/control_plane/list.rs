@@ -23,7 +23,7 @@ pub(super) async fn page(store: &Store, pages: &Pages, request: ListRequest) -> 
         text => Some(Token::decode(text)?),
     };
     let snapshot = match &token {
-        None => store.snapshot(),
+        None => store.current().await?,
         Some(token) => pages.resume(token, &selector)?,
     };
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(DEFAULT_LIMIT);

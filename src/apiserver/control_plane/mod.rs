@@ -49,7 +49,7 @@ impl ControlPlaneService for std::sync::Arc<ControlPlane> {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Frame>, Status> {
         let key = key_of_ref(request.get_ref().r#ref.as_ref())?;
-        let stored = self.writer.store.snapshot().get(&key).cloned().ok_or_else(|| Error::not_found(&key))?;
+        let stored = self.writer.store.current().await?.get(&key).cloned().ok_or_else(|| Error::not_found(&key))?;
         Ok(object_response(Answer::Stored(stored)))
     }
 

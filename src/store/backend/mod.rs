@@ -1,50 +1,42 @@
-mod embedded;
+pub(super) mod embedded;
 mod open_error;
 
-use std::sync::Arc;
+use std::fmt;
 
-pub use embedded::Embedded;
+use futures_util::future::BoxFuture;
+
+pub(super) use embedded::Embedded;
 pub use open_error::OpenError;
 
-use super::{Commit, History, Snapshot};
-use crate::api::Revision;
+use super::{Committed, Transaction};
 use crate::error::Result;
 
-/// Where commits are kept. Used by one thread, the committer's.
+/// Where the state is kept, and where it is decided whether a transaction happens. It publishes every commit to the store's feed, in order.
 ///
 /// # Guarantees
-/// What [`Backend::append`] has answered with Ok is there after any crash, whole and in order. Of what it refused nothing is ever seen again, except
-/// after an error that leaves the outcome open (see there): then all of it is there after a restart, or nothing.
-///
-/// # Assumptions
-/// `load` is called once, first. Commits are appended in the order of their revisions, without a gap.
-pub trait Backend: Send {
-    /// Reads the state, and the commits that led there as far as they are kept: they are pushed to `history`, oldest first, the last one being the
-    /// state's. An empty place is made a new cluster at revision 0.
+/// What [`Backend::commit`] has answered with Ok is there after any crash, whole and in order. Of what it refused nothing is ever seen, except after
+/// an error that leaves the outcome open: then all of it is seen later, or nothing.
+pub(super) trait Backend: fmt::Debug + Send + Sync {
+    /// Does all writes of a transaction that has been measured, at one revision, or none. When this returns they are durable and the feed shows them.
+    /// Dropping the future does not take the transaction back.
     ///
     /// # Errors
-    /// Whatever makes the data doubtful; nothing is changed then.
-    fn load(&mut self, history: &mut History) -> Result<Loaded, OpenError>;
+    /// By the conditions AlreadyExists, Conflict, NotFound; Exhausted when there is no space, and nothing happened; Unavailable when
+    /// the backend fails or is closed, and then the writes may or may not have happened.
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Committed>>;
 
-    /// Makes commits durable, all or none.
+    /// Returns when the feed shows every commit that anybody, on any apiserver, was told of before the call.
     ///
     /// # Errors
-    /// Exhausted: there was no space, nothing was written, it may be tried again. Unavailable: the same for another reason; or, when the
-    /// message says that the store is read-only from now on, the outcome is open and every later append fails too.
-    fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()>;
+    /// Unavailable when that can't be found out.
+    fn catch_up(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Lets go of what neither the state nor a history from `oldest` on needs. Called after every batch; long work is only begun here.
-    fn compact(&mut self, state: &Snapshot, oldest: Revision);
+    /// Whether other apiservers may commit to the same state.
+    fn is_shared(&self) -> bool;
 
-    /// Ends: waits for work that was begun, and prepares a fast start from `state`. Failing to is logged, as nothing is lost.
-    fn close(&mut self, state: &Snapshot);
-}
+    /// Finishes what waits, closes the feed and lets go of everything. Later commits answer Unavailable.
+    fn close(&self) -> BoxFuture<'_, ()>;
 
-/// What a backend holds.
-#[derive(Debug)]
-pub struct Loaded {
-    /// A random id that the cluster got when its data was created.
-    pub cluster_id: String,
-    /// Every object, as of the last commit.
-    pub state: Snapshot,
+    /// Stops at once, as a crash would: what waits is not begun. The feed is closed and everything let go of when this returns.
+    fn kill(&self);
 }

@@ -1,6 +1,7 @@
 mod crash;
 mod damage;
 mod faulty;
+mod files;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -8,21 +9,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::RealDisk;
-use super::{Backend, Embedded, Limits, OpenError};
+use super::{Embedded, Files, LIMITS, Limits, OpenError};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, delete, large_pod, pod, put, transaction};
-use crate::store::{Commit, History, HistoryLimits, Snapshot, Transaction};
+use crate::store::{Commit, History, HistoryLimits, Options, Snapshot, Store, Transaction};
 use faulty::FaultyDisk;
 
 /// Everything happens within a few commits.
 const TINY: Limits = Limits { segment_bytes: 700, checkpoint_bytes: 1500, close_bytes: 0 };
 
-fn open_tiny(folder: &Path) -> Result<Embedded, OpenError> {
-    Embedded::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), TINY)
+fn open_tiny(folder: &Path) -> Result<Files, OpenError> {
+    Files::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), TINY)
 }
 
 /// Opens a folder and reads it: the state, and the commits that are kept.
-fn load(backend: &mut Embedded) -> Result<(Snapshot, Vec<Arc<Commit>>), OpenError> {
+fn load(backend: &mut Files) -> Result<(Snapshot, Vec<Arc<Commit>>), OpenError> {
     let mut history = History::new(HistoryLimits::default(), Revision::ZERO);
     let state = backend.load(&mut history)?.state;
     Ok((state, history.after(history.oldest(), usize::MAX).expect("the oldest can be resumed from")))
@@ -44,7 +45,7 @@ fn life() -> Vec<Vec<Transaction>> {
 }
 
 /// Lives through it all on one thread: a checkpoint is finished before the next batch. Returns the states after each batch.
-fn live(backend: &mut Embedded, script: &mut Script) -> Vec<Snapshot> {
+fn live(backend: &mut Files, script: &mut Script) -> Vec<Snapshot> {
     let mut states = Vec::new();
     for batch in life() {
         let (state, commits) = script.batch(batch);
@@ -57,16 +58,23 @@ fn live(backend: &mut Embedded, script: &mut Script) -> Vec<Snapshot> {
     states
 }
 
-impl Embedded {
-    /// On a disk that is never synced, as a test that ends before the power does needs no more, and is faster.
-    pub(crate) fn open_unsynced(folder: &Path) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), super::LIMITS)
-    }
-
+impl Files {
     /// Waits for the checkpoint in the making.
     fn settle(&mut self) {
         let opened = self.opened.as_mut().expect("loaded first");
         opened.finish_checkpoint(&*self.disk, &self.folder);
+    }
+}
+
+fn store_in(files: Files, options: Options) -> Result<Store, OpenError> {
+    let (backend, cluster_id, feed) = Embedded::start(files, options)?;
+    Ok(Store::new(backend, cluster_id, feed))
+}
+
+impl Store {
+    /// On a disk that is never synced, as a test that ends before the power does needs no more, and is faster.
+    pub(crate) fn unsynced(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        store_in(Files::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), LIMITS)?, options)
     }
 }
 
@@ -80,16 +88,6 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn put_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
     for (name, bytes) in files {
         std::fs::write(folder.join(name), bytes).unwrap();
-    }
-}
-
-#[test]
-fn the_embedded_backend_does_what_every_backend_has_to() {
-    for limits in [TINY, super::LIMITS] {
-        let folder = tempfile::tempdir().unwrap();
-        let open =
-            || Box::new(Embedded::open_on(Arc::new(FaultyDisk::default()), folder.path().to_owned(), limits).unwrap()) as Box<dyn Backend>;
-        crate::store::conformance::check(&open);
     }
 }
 
@@ -110,10 +108,10 @@ fn segments_that_neither_checkpoint_nor_history_need_are_removed() {
 #[test]
 fn on_the_machines_own_disk_it_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let mut backend = Embedded::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    let mut backend = Files::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
     let mut script = Script { state: load(&mut backend).unwrap().0 };
     live(&mut backend, &mut script);
     drop(backend);
-    let mut again = Embedded::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    let mut again = Files::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
     assert_eq!(contents(&load(&mut again).unwrap().0), contents(&script.state));
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::disk::Disk;
 use super::faulty::{FaultyDisk, Trouble};
-use super::{Embedded, TINY, life, load, open_tiny};
+use super::{Files, TINY, life, load, open_tiny};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, pod, put, transaction};
-use crate::store::{Backend as _, Commit, Snapshot};
+use crate::store::{Commit, Snapshot};
 
 /// What a run that may have been cut short has promised and tried.
 #[derive(Default)]
@@ -22,7 +22,7 @@ struct Outcome {
 /// Lives a life on a disk that may fail. With `retry`, a refused batch is tried again once.
 fn live(disk: Arc<FaultyDisk>, folder: &Path, retry: bool) -> Outcome {
     let mut outcome = Outcome::default();
-    let Ok(mut backend) = Embedded::open_on(disk as Arc<dyn Disk>, folder.to_owned(), TINY) else { return outcome };
+    let Ok(mut backend) = Files::open_on(disk as Arc<dyn Disk>, folder.to_owned(), TINY) else { return outcome };
     let Ok((state, _)) = load(&mut backend) else { return outcome };
     let mut script = Script { state };
     for batch in life() {

@@ -4,8 +4,8 @@ use std::path::Path;
 use super::super::OpenError;
 use super::{files, live, load, open_tiny, put_files};
 use crate::api::Revision;
+use crate::store::Stored;
 use crate::store::fixtures::{Script, contents, pod, put, transaction};
-use crate::store::{Backend as _, Stored};
 
 type Files = BTreeMap<String, Vec<u8>>;
 

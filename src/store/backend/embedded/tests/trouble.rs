@@ -2,18 +2,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::{Embedded, LIMITS, OpenError};
+use super::super::{Files, LIMITS, OpenError};
 use super::faulty::{FaultyDisk, Trouble};
-use super::{TINY, load, open_tiny};
+use super::{TINY, load, open_tiny, store_in};
 use crate::api::Revision;
 use crate::error::Error;
 use crate::store::fixtures::{Script, pod, pod_key, put, transaction};
-use crate::store::{Backend as _, HistoryLimits, Options, Store};
+use crate::store::{HistoryLimits, Options, Store};
 use crate::time::Clock;
 
 fn store_on(disk: &Arc<FaultyDisk>, folder: &Path) -> Store {
-    let backend = Embedded::open_on(Arc::clone(disk) as _, folder.to_owned(), LIMITS).unwrap();
-    Store::open(Box::new(backend), Options { history: HistoryLimits::default(), clock: Clock::system() }).unwrap()
+    let files = Files::open_on(Arc::clone(disk) as _, folder.to_owned(), LIMITS).unwrap();
+    store_in(files, Options { history: HistoryLimits::default(), clock: Clock::system() }).unwrap()
 }
 
 async fn put_pod(store: &Store, name: &str) -> Result<Revision, Error> {
@@ -71,37 +71,37 @@ async fn after_a_failed_sync_the_store_is_read_only_until_a_restart() {
 #[test]
 fn a_folder_in_use_is_refused_until_it_is_free() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Embedded::open(folder.path()).unwrap();
-    let error = Embedded::open(folder.path()).err().unwrap();
+    let first = Files::open(folder.path()).unwrap();
+    let error = Files::open(folder.path()).err().unwrap();
     assert!(matches!(&error, OpenError::InUse { folder: named } if named == folder.path()));
     assert!(error.to_string().contains("another apiserver"), "{error}");
     drop(first);
-    Embedded::open(folder.path()).unwrap();
+    Files::open(folder.path()).unwrap();
 }
 
 #[test]
 fn a_folder_that_cant_be_written_to_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    drop(Embedded::open(folder.path()).unwrap());
+    drop(Files::open(folder.path()).unwrap());
     for at in 0..5 {
         let disk = Arc::new(FaultyDisk::new(at, Trouble::Error(ErrorKind::ReadOnlyFilesystem)));
-        let opened = Embedded::open_on(disk, folder.path().to_owned(), TINY).and_then(|mut backend| load(&mut backend));
+        let opened = Files::open_on(disk, folder.path().to_owned(), TINY).and_then(|mut backend| load(&mut backend));
         let error = opened.unwrap_err();
         assert!(matches!(&error, OpenError::Io { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem), "{error}");
         assert!(error.to_string().contains("read-only"), "{error}");
     }
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(matches!(Embedded::open(&file), Err(OpenError::Io { doing: "make the folder", .. })));
+    assert!(matches!(Files::open(&file), Err(OpenError::Io { doing: "make the folder", .. })));
 }
 
 #[test]
 fn a_checkpoint_that_finds_no_space_is_made_later_and_the_log_kept() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
-    let mut backend = Embedded::open_on(Arc::clone(&disk) as _, folder.path().to_owned(), TINY).unwrap();
+    let mut backend = Files::open_on(Arc::clone(&disk) as _, folder.path().to_owned(), TINY).unwrap();
     let mut script = Script { state: load(&mut backend).unwrap().0 };
-    let mut next = |backend: &mut Embedded| {
+    let mut next = |backend: &mut Files| {
         let name = format!("p{}", script.state.revision());
         let (state, commits) = script.batch([transaction([put(pod(&name, "", &[]))])]);
         backend.append(&commits).unwrap();

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::transaction::check_total;
-use super::{Backend, Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
+use super::Files;
 use crate::api::v1::{Object, event::Type};
 use crate::api::{ObjectKey, Revision};
 use crate::error::{Error, Result};
+use crate::store::transaction::check_total;
+use crate::store::{Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
 use crate::time::Clock;
 
 /// What the committer is asked to do.
@@ -26,12 +27,12 @@ type Answer = oneshot::Sender<Result<Committed>>;
 /// Takes transactions, as many at once as wait, and makes them durable and visible, in order.
 ///
 /// # Guarantees
-/// A transaction is answered after the backend has made it durable and after the state shows it. What the backend refuses was never
+/// A transaction is answered after the files have made it durable and after the state shows it. What they refuse was never
 /// visible. The committer never waits for a reader or a watcher.
 pub(super) struct Committer {
     feed: Feed,
     state: Snapshot,
-    backend: Box<dyn Backend>,
+    files: Files,
     requests: mpsc::Receiver<Request>,
     clock: Clock,
     killed: Arc<AtomicBool>,
@@ -43,29 +44,23 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const BATCH_TRANSACTIONS: usize = 1024;
 
 /// Transactions that were done in memory, and wait for the disk.
-pub(super) struct Batch {
-    pub(super) state: Snapshot,
+pub(in crate::store) struct Batch {
+    pub(in crate::store) state: Snapshot,
     bytes: usize,
-    pub(super) commits: Vec<Arc<Commit>>,
+    pub(in crate::store) commits: Vec<Arc<Commit>>,
     answers: Vec<(Answer, Result<Committed>)>,
 }
 
 impl Committer {
-    pub(super) fn new(
-        feed: Feed,
-        backend: Box<dyn Backend>,
-        requests: mpsc::Receiver<Request>,
-        clock: Clock,
-        killed: Arc<AtomicBool>,
-    ) -> Self {
-        Self { state: feed.snapshot(), feed, backend, requests, clock, killed }
+    pub(super) fn new(feed: Feed, files: Files, requests: mpsc::Receiver<Request>, clock: Clock, killed: Arc<AtomicBool>) -> Self {
+        Self { state: feed.snapshot(), feed, files, requests, clock, killed }
     }
 
     /// Runs until the store is closed or killed, or all its handles are gone.
     pub(super) fn run(mut self) {
         let closes_feed = ClosesFeed(self.feed.clone());
         let closing = self.serve();
-        // In this order: whoever is told that the store is closed finds its backend free and its watches ended.
+        // In this order: whoever is told that the store is closed finds its folder free and its watches ended.
         drop(self);
         drop(closes_feed);
         if let Some(closing) = closing {
@@ -83,7 +78,7 @@ impl Committer {
             }
             if let Some(closing) = self.take_batch(request) {
                 self.requests.close();
-                self.backend.close(&self.state);
+                self.files.close(&self.state);
                 return Some(closing);
             }
         }
@@ -126,12 +121,12 @@ impl Committer {
             // Whoever asked may have gone away; the commit stands.
             let _ = answer.send(outcome);
         }
-        self.backend.compact(&self.state, self.feed.oldest());
+        self.files.compact(&self.state, self.feed.oldest());
     }
 
     fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()> {
         let begun = Instant::now();
-        self.backend.append(commits)?;
+        self.files.append(commits)?;
         metrics::histogram!("bluebird_store_append_seconds").record(begun.elapsed());
         metrics::histogram!("bluebird_store_batch_commits").record(commits.len() as f64);
         metrics::counter!("bluebird_store_commits_total").increment(commits.len() as u64);
@@ -153,7 +148,7 @@ impl Drop for ClosesFeed {
 
 impl Batch {
     /// Begins with a state.
-    pub(super) fn new(state: &Snapshot) -> Self {
+    pub(in crate::store) fn new(state: &Snapshot) -> Self {
         Self { state: state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() }
     }
 
@@ -165,7 +160,7 @@ impl Batch {
     }
 
     /// Does one transaction in memory, whole or not at all.
-    pub(super) fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
+    pub(in crate::store) fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
         check_conditions(&self.state, &transaction)?;
         let revision = self.state.revision().next();
         let mut bytes = 0;
@@ -186,19 +181,6 @@ impl Batch {
         self.bytes += bytes;
         self.commits.push(Arc::new(Commit { revision, time: clock.now(), events }));
         Ok(Committed { revision, objects })
-    }
-}
-
-impl Snapshot {
-    /// What the state is after these events.
-    pub(super) fn apply(&mut self, events: &[Event], revision: Revision) {
-        for event in events {
-            match event.kind() {
-                Type::Deleted => self.remove(event.key()),
-                Type::Added | Type::Modified | Type::Unspecified => self.insert(event.stored(revision)),
-            }
-        }
-        self.set_revision(revision);
     }
 }
 
