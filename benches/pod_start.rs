@@ -9,8 +9,9 @@ use anyhow::{Context as _, ensure};
 use bluebird::api::v1::{Container, Node, ObjectMeta, Pod, PodPhase, PodSpec, Selector, WatchRequest, WatchResponse, event};
 use bluebird::api::{Kind, Resource};
 use bluebird::client::{Client, DeleteOptions, Incoming};
-use common::report::{Load, Report, Row, latencies};
-use common::server::{Apiserver, Kubelet, cpu_between};
+use common::peer::Peer;
+use common::report::{Report, Row, latencies, memory_of, mib};
+use common::server::{Kubelet, Server, cpu_between};
 use common::{is_wanted, run, sized};
 
 /// How long a pod or the node may take before the bench gives up.
@@ -25,7 +26,7 @@ async fn bench(mut report: Report) -> anyhow::Result<()> {
     report.settings(&format!(
         "one kubelet; pods of one process (`bluebird echo`); {one_by_one} one after the other, each deleted before the next; then bursts of {burst}"
     ));
-    let apiserver = Apiserver::start()?;
+    let apiserver = Server::start(Peer::Bluebird).await?;
     let kubelet = Kubelet::start(&apiserver.url, "bench")?;
     let client = Client::new(&apiserver.url)?;
     node_ready(&client).await.context("the node did not become ready")?;
@@ -56,16 +57,16 @@ async fn bench(mut report: Report) -> anyhow::Result<()> {
         let operations = rounds as u64 * at_once as u64;
         report.row(&Row {
             case: if at_once == 1 { case.to_owned() } else { format!("{case} of {at_once}") },
-            load: Load::Clients(1),
+            who: apiserver.peer.name(),
             operations,
             time,
             latency,
             server_cpu: cpu_between(cpu, apiserver.process.cpu()),
-            server_rss: apiserver.process.rss(),
+            memory: memory_of(&apiserver.process),
         })?;
-        if let (Some(used), Some(memory)) = (cpu_between(kubelet_cpu, kubelet.process.cpu()), kubelet.process.rss()) {
-            let each = used.as_secs_f64() * 1000.0 / operations as f64;
-            report.note(&format!("kubelet: {each:.1} ms of CPU for each pod's start and end, {:.1} MiB", memory as f64 / 1048576.0));
+        if let Some(used) = cpu_between(kubelet_cpu, kubelet.process.cpu()) {
+            let (each, memory) = (used.as_secs_f64() * 1000.0 / operations as f64, mib(kubelet.process.rss()));
+            report.note(&format!("kubelet: {each:.1} ms of CPU for each pod's start and end, {memory} MiB"));
         }
     }
     Ok(())

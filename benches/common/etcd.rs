@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::pods::{Template, number_of};
+use super::template::{NODE, NUMBER, Template, number_of};
 use super::wire::{Fields, Value, message_field};
 
 pub const PUT: &str = "/etcdserverpb.KV/Put";
+pub const RANGE: &str = "/etcdserverpb.KV/Range";
+pub const TXN: &str = "/etcdserverpb.KV/Txn";
 pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 #[derive(Clone, PartialEq, Message)]
@@ -15,6 +17,24 @@ struct PutRequest {
     key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TxnRequest {
+    #[prost(message, repeated, tag = "2")]
+    success: Vec<RequestOp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RequestOp {
+    #[prost(message, optional, tag = "2")]
+    request_put: Option<PutRequest>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -33,11 +53,30 @@ struct WatchCreateRequest {
 
 /// A put of a new key with a value of 1 KiB; the key begins with the node's name.
 pub fn put_request() -> Template {
-    let key = b"/pods/node-@@@@@@@@@@/pod-##########".to_vec();
-    Template::new(PutRequest { key, value: vec![b'x'; 1024] }.encode_to_vec())
+    Template::new(put(format!("/pods/node-{NODE}/one-{NUMBER}")).encode_to_vec())
 }
 
-/// A watch of all pods, or of those of a node.
+/// A transaction of so many such puts.
+pub fn txn_request(count: u64) -> Template {
+    let operation = |index| RequestOp { request_put: Some(put(format!("/pods/node-{NODE}/of-{index:03}-{NUMBER}"))) };
+    Template::new(TxnRequest { success: (0..count).map(operation).collect() }.encode_to_vec())
+}
+
+fn put(key: String) -> PutRequest {
+    PutRequest { key: key.into_bytes(), value: vec![b'x'; 1024] }
+}
+
+/// A request for the first key of the transaction of this number.
+pub fn range_request(number: u64) -> Bytes {
+    RangeRequest { key: format!("/pods/node-{:010}/of-000-{number:010}", 0).into_bytes() }.encode_to_vec().into()
+}
+
+/// Whether an encoded `RangeResponse` holds a key.
+pub fn has_a_key(response: &[u8]) -> bool {
+    message_field(response, 2).is_some()
+}
+
+/// A watch of all keys, or of those of a node.
 pub fn watch_request(node: Option<u64>) -> Bytes {
     let key = node.map_or("/pods/".to_owned(), |node| format!("/pods/node-{node:010}/")).into_bytes();
     let mut range_end = key.clone();

@@ -7,10 +7,12 @@
 
 pub mod etcd;
 pub mod machine;
-pub mod pods;
+pub mod objects;
+pub mod peer;
 pub mod raw;
 pub mod report;
 pub mod server;
+pub mod template;
 pub mod wire;
 pub mod writers;
 

@@ -6,12 +6,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::machine::data_root;
+use super::objects::What;
+use super::peer::Peer;
+use super::wire::{Method, connect};
 
-/// How long a server may take until it listens.
+/// How long a server may take until it listens, and until it answers.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A process that is ended, at the latest, when this goes out of scope.
@@ -36,16 +40,20 @@ impl Process {
         Some(Duration::from_millis(ticks * 10))
     }
 
-    /// Resident memory in bytes; `None` where this system doesn't tell.
+    /// Resident memory now, in bytes; `None` where this system doesn't tell.
     pub fn rss(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+        self.memory("VmRSS:")
     }
 
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// The most resident memory that it ever had, in bytes; `None` where this system doesn't tell.
+    pub fn peak_rss(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     }
 
     /// Ends it at once and waits until it is gone.
@@ -68,25 +76,42 @@ pub fn cpu_between(before: Option<Duration>, after: Option<Duration>) -> Option<
     Some(after?.saturating_sub(before?))
 }
 
-/// An apiserver with its data folder.
-pub struct Apiserver {
+/// One of the peers with its data folder.
+pub struct Server {
+    pub peer: Peer,
     pub process: Process,
     pub url: String,
     folder: TempDir,
 }
 
-impl Apiserver {
-    /// Starts one on an empty folder and a free port.
-    pub fn start() -> anyhow::Result<Self> {
+impl Server {
+    /// Starts one on an empty folder and free ports, and waits until it answers.
+    pub async fn start(peer: Peer) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(data_root())?;
-        let (process, url) = Self::serve(folder.path())?;
-        Ok(Self { process, url, folder })
+        let (process, url) = serve(peer, folder.path())?;
+        let server = Self { peer, process, url, folder };
+        server.read(What::Lease, 0).await?;
+        Ok(server)
     }
 
-    /// Starts another one on the folder of one that was ended.
-    pub fn start_again(&mut self) -> anyhow::Result<()> {
-        (self.process, self.url) = Self::serve(self.folder.path())?;
+    /// Ends it with `kill -9` and starts another one on its folder, without waiting for an answer.
+    pub fn kill_and_start_again(&mut self) -> anyhow::Result<()> {
+        self.process.kill()?;
+        (self.process, self.url) = serve(self.peer, self.folder.path())?;
         Ok(())
+    }
+
+    /// Reads until there is an answer: whether the first object of the batch of this number exists.
+    pub async fn read(&self, what: What, batch: u64) -> anyhow::Result<bool> {
+        let (path, request) = self.peer.get(what, batch);
+        let start = Instant::now();
+        loop {
+            match read(&self.url, path, request.clone()).await {
+                Ok(answer) => return Ok(answer.is_some_and(|answer| self.peer.has_found(&answer))),
+                Err(error) => ensure!(start.elapsed() < START_DEADLINE, "{} does not answer: {error:#}", self.peer.name()),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The data on disk, in bytes.
@@ -101,29 +126,46 @@ impl Apiserver {
         }
         Ok(size(self.folder.path())?)
     }
+}
 
-    fn serve(folder: &Path) -> anyhow::Result<(Process, String)> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_apiserver"));
-        command.arg("--data-dir").arg(folder).args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "info").env("NO_COLOR", "1");
-        let mut process = Process::start("apiserver", command.stdout(Stdio::null()).stderr(Stdio::piped()))?;
-        let stderr = process.child.stderr.take().context("a pipe from the apiserver")?;
-        let (tell, told) = mpsc::channel();
-        // Reads on to the end, so that the server never waits for somebody to read its log.
-        std::thread::spawn(move || {
-            let mut seen = Vec::new();
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some(url) = url_in(&line) {
-                    let _ = tell.send(Ok(url));
-                } else if seen.len() < 20 {
-                    seen.push(line);
-                }
+/// The answer, or `None` for "there is no such object".
+async fn read(url: &str, path: &'static str, request: Bytes) -> anyhow::Result<Option<Bytes>> {
+    let channels = connect(url, 1).await?;
+    match Method::new(&channels[0], path).call(request).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(status) => Err(status.into()),
+    }
+}
+
+fn serve(peer: Peer, folder: &Path) -> anyhow::Result<(Process, String)> {
+    match peer {
+        Peer::Bluebird => apiserver(folder),
+        Peer::Etcd => etcd(folder),
+    }
+}
+
+fn apiserver(folder: &Path) -> anyhow::Result<(Process, String)> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_apiserver"));
+    command.arg("--data-dir").arg(folder).args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "info").env("NO_COLOR", "1");
+    let mut process = Process::start("apiserver", command.stdout(Stdio::null()).stderr(Stdio::piped()))?;
+    let stderr = process.child.stderr.take().context("a pipe from the apiserver")?;
+    let (tell, told) = mpsc::channel();
+    // Reads on to the end, so that the server never waits for somebody to read its log.
+    std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some(url) = url_in(&line) {
+                let _ = tell.send(Ok(url));
+            } else if seen.len() < 20 {
+                seen.push(line);
             }
-            let _ = tell.send(Err(seen.join("\n")));
-        });
-        match told.recv_timeout(START_DEADLINE).context("the apiserver told no address in time")? {
-            Ok(url) => Ok((process, url)),
-            Err(log) => bail!("the apiserver ended before it listened:\n{log}"),
         }
+        let _ = tell.send(Err(seen.join("\n")));
+    });
+    match told.recv_timeout(START_DEADLINE).context("the apiserver told no address in time")? {
+        Ok(url) => Ok((process, url)),
+        Err(log) => bail!("the apiserver ended before it listened:\n{log}"),
     }
 }
 
@@ -132,6 +174,31 @@ fn url_in(line: &str) -> Option<String> {
     let rest = &line[line.find("http://127.0.0.1:")?..];
     let end = rest.find(|c: char| c == '"' || c.is_whitespace() || c == '\u{1b}').unwrap_or(rest.len());
     line.contains("listening").then(|| rest[..end].to_owned())
+}
+
+fn etcd(folder: &Path) -> anyhow::Result<(Process, String)> {
+    let [client, peer] = free_ports()?;
+    let (url, peer_url) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(folder).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
+    command.args(["--initial-cluster", &format!("default={peer_url}")]);
+    let process = Process::start("etcd", &mut command)?;
+    let deadline = Instant::now() + START_DEADLINE;
+    while std::net::TcpStream::connect(("127.0.0.1", client)).is_err() {
+        if Instant::now() > deadline {
+            bail!("etcd did not listen in time");
+        }
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok((process, url))
+}
+
+/// The version of the etcd in PATH; `None` when there is none.
+pub fn etcd_version() -> Option<String> {
+    let output = Command::new("etcd").arg("--version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
 }
 
 /// A kubelet of the apiserver at `server`, with its folder.
@@ -150,40 +217,7 @@ impl Kubelet {
     }
 }
 
-/// An etcd server beside ours, for comparison.
-pub struct Etcd {
-    pub process: Process,
-    pub url: String,
-    _folder: TempDir,
-}
-
-impl Etcd {
-    /// Starts the `etcd` in PATH with its defaults; `None` when there is none.
-    pub fn start() -> anyhow::Result<Option<Self>> {
-        let folder = tempfile::tempdir_in(data_root())?;
-        let (client, peer) = (free_port()?, free_port()?);
-        let (url, peer_url) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let mut command = Command::new("etcd");
-        command.arg("--data-dir").arg(folder.path());
-        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
-        command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
-        command.args(["--initial-cluster", &format!("default={peer_url}")]);
-        let child = match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("starting etcd")?,
-        };
-        let process = Process { child, name: "etcd".to_owned() };
-        let deadline = Instant::now() + START_DEADLINE;
-        while std::net::TcpStream::connect(("127.0.0.1", client)).is_err() {
-            if Instant::now() > deadline {
-                bail!("etcd did not listen in time");
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        Ok(Some(Self { process, url, _folder: folder }))
-    }
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+fn free_ports() -> std::io::Result<[u16; 2]> {
+    let listeners = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
+    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
 }
