@@ -35,7 +35,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/server/bluebird.v1.rs"));
 }
 
-/// What a request hears, and a stream ends with, when the apiserver stops.
+/// What a request hears that was not begun, and a stream ends with, when the apiserver stops.
 fn stopping_error() -> Error {
-    Error::Unavailable("the apiserver is shutting down; connect again".to_owned())
+    Error::NotDone("the apiserver is shutting down; connect again".to_owned())
 }

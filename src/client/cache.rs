@@ -15,8 +15,6 @@ use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::error::Error;
 use crate::tasks::Tasks;
 
-/// How long a stream may be silent: two and a half of the server's bookmarks.
-const BOOKMARK_DEADLINE: Duration = Duration::from_secs(25);
 /// The longest wait before the first new connection.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait before any new connection.
@@ -126,7 +124,7 @@ impl Cache {
             let was_collecting = follow.is_collecting();
             follow.failed(&error);
             let relist = follow.is_collecting() && !was_collecting;
-            let delay = backoff.next_delay();
+            let delay = client.reconnect_delay(&mut backoff);
             if relist {
                 self.write().count_relist();
                 tracing::info!(%error, "a watch can't be resumed; fetching the whole state");
@@ -146,11 +144,10 @@ impl Cache {
             Err(error) => return error,
         };
         loop {
-            let message = match tokio::time::timeout(BOOKMARK_DEADLINE, incoming.next()).await {
-                Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Error::Unavailable("the server ended the watch".into()),
-                Ok(Err(error)) => return error,
-                Err(_) => return Error::Timeout(format!("the watch was silent for {} s", BOOKMARK_DEADLINE.as_secs())),
+            let message = match incoming.next_within(client.patience().silence).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Error::Unavailable("the server ended the watch".into()),
+                Err(error) => return error,
             };
             backoff.reset();
             match follow.message(message) {

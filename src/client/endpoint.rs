@@ -5,33 +5,50 @@ use tonic::transport::Endpoint;
 
 use crate::error::{Error, Result};
 
-/// How long a TCP connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a connection is checked, also while nothing is asked: a server that vanished without a word is noticed after this and
-/// [`KEEPALIVE_TIMEOUT`].
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the answer to such a check may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one connection may have in flight to us, in bytes. HTTP/2's 64 KiB would make the receiver the bottleneck of a busy watch.
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-/// What one stream may have in flight to us, in bytes: a largest object at least.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// What one stream may have in flight to us, in bytes: the largest revision at least, and all of what a server sends ahead.
+pub(super) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How long a client waits for a server that may be dead, or behind a network that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a connection may take to be made. Default: 5 s.
+    pub connect: Duration,
+    /// How often a connection is checked, also while nothing is asked. Default: 10 s.
+    pub keepalive_interval: Duration,
+    /// How long the answer to such a check may take; then the connection is given up, and everything on it has failed. Default: 5 s.
+    pub keepalive_timeout: Duration,
+    /// How long a watch may be silent, however alive its connection looks: two and a half of the server's bookmarks. Default: 25 s.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(25),
+        }
+    }
+}
 
 /// Reads the address of a server: `http://host:port`, `host:port` or `unix:/path`.
 ///
 /// # Errors
 /// [`Error::Invalid`] for anything else.
-pub(super) fn endpoint(server: &str) -> Result<Endpoint> {
+pub(super) fn endpoint(server: &str, patience: Patience) -> Result<Endpoint> {
     let endpoint = match server.strip_prefix("unix:") {
         Some("" | "//") => return Err(wrong(server, "the path of the socket is missing")),
         Some(_) => Endpoint::from_shared(server.to_owned()).map_err(|_| wrong(server, "not a path"))?,
         None => Endpoint::from(http_uri(server)?),
     };
     Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(patience.connect)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(patience.keepalive_interval)
+        .keep_alive_timeout(patience.keepalive_timeout)
         .keep_alive_while_idle(true)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW))
@@ -66,7 +83,7 @@ mod tests {
     use super::*;
 
     fn check(server: &str, expected: Result<&str, &str>) {
-        match (endpoint(server), expected) {
+        match (endpoint(server, Patience::default()), expected) {
             (Ok(endpoint), Ok(uri)) => assert_eq!(endpoint.uri().to_string(), uri, "{server}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{server}: {error}"),
             (found, expected) => panic!("{server}: {found:?}, not {expected:?}"),
@@ -81,6 +98,15 @@ mod tests {
         // The path of a socket is no URI: tonic shows a placeholder.
         check("unix:/run/bluebird.sock", Ok("http://tonic/"));
         check("unix:///run/bluebird.sock", Ok("http://tonic/"));
+    }
+
+    #[test]
+    fn a_dead_network_is_noticed_within_25_seconds_and_no_window_holds_up_a_busy_watch() {
+        let Patience { connect, keepalive_interval, keepalive_timeout, silence } = Patience::default();
+        let bound = Duration::from_secs(25);
+        assert!(keepalive_interval + keepalive_timeout <= bound && silence <= bound && connect < bound);
+        assert!(silence > Duration::from_secs(2 * 10), "one bookmark may be late");
+        const { assert!(CONNECTION_WINDOW >= STREAM_WINDOW && STREAM_WINDOW >= 4 * 1024 * 1024) };
     }
 
     #[test]

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use super::Client;
+use super::servers::{Server, Servers};
 use crate::api::v1::{Event, Object, ObjectMeta, Pod, WatchRequest, WatchResponse, event};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::error::Error;
@@ -106,33 +109,59 @@ impl History {
 pub(super) struct FakeServer(Arc<Shared>);
 
 struct Shared {
-    history: Mutex<History>,
-    revision: watch::Sender<u64>,
+    history: Arc<Mutex<History>>,
+    revision: Arc<watch::Sender<u64>>,
     /// Cancelled to end all present streams.
     streams: Mutex<CancellationToken>,
-    requests: Mutex<Vec<WatchRequest>>,
+    requests: Mutex<Vec<(Instant, WatchRequest)>>,
+    is_stopping: AtomicBool,
 }
 
 impl FakeServer {
     pub(super) fn new() -> Self {
-        let (history, revision) = (Mutex::default(), watch::Sender::new(0));
-        Self(Arc::new(Shared { history, revision, streams: Mutex::default(), requests: Mutex::default() }))
+        Self::serving(Arc::default(), Arc::new(watch::Sender::new(0)))
+    }
+
+    /// Another server of the same history.
+    pub(super) fn beside(&self) -> Self {
+        Self::serving(self.0.history.clone(), self.0.revision.clone())
+    }
+
+    fn serving(history: Arc<Mutex<History>>, revision: Arc<watch::Sender<u64>>) -> Self {
+        let (streams, requests, is_stopping) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { history, revision, streams, requests, is_stopping }))
     }
 
     /// A client of this server.
     pub(super) fn client(&self, tasks: &Tasks) -> Client {
+        Self::client_of(&[self], tasks)
+    }
+
+    /// A client of several servers.
+    pub(super) fn client_of(servers: &[&FakeServer], tasks: &Tasks) -> Client {
+        Client::from_servers(Servers::new(servers.iter().map(|server| server.server(tasks)).collect()))
+    }
+
+    fn server(&self, tasks: &Tasks) -> Server {
         let (connections, incoming) = tokio::sync::mpsc::unbounded_channel();
         let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
         let (served, token) = (self.clone(), tasks.token());
         tasks.spawn("fake server", async move {
-            token.run_until_cancelled(Server::builder().add_service(served).serve_with_incoming(incoming)).await;
+            token.run_until_cancelled(tonic::transport::Server::builder().add_service(served).serve_with_incoming(incoming)).await;
         });
         let connector = tower::service_fn(move |_: http::Uri| {
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
             let sent = connections.send(theirs).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
             std::future::ready(sent.map(|()| hyper_util::rt::TokioIo::new(ours)))
         });
-        Client::from_channel(Endpoint::from_static("http://fake").connect_with_connector_lazy(connector))
+        let channel = Endpoint::from_static("http://fake").connect_with_connector_lazy(connector);
+        Server { channel, address: "a fake".into() }
+    }
+
+    /// Ends all streams, and does nothing any more.
+    pub(super) fn stop(&self) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+        self.cut();
     }
 
     /// Changes the history and tells all streams.
@@ -155,11 +184,19 @@ impl FakeServer {
 
     /// What was asked for so far.
     pub(super) fn requests(&self) -> Vec<WatchRequest> {
+        self.timed_requests().into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// What was asked for so far, and when.
+    pub(super) fn timed_requests(&self) -> Vec<(Instant, WatchRequest)> {
         self.0.requests.lock().expect("no panic while held").clone()
     }
 
     fn watch(&self, request: WatchRequest) -> Result<Messages, Status> {
-        self.0.requests.lock().expect("no panic while held").push(request.clone());
+        self.0.requests.lock().expect("no panic while held").push((Instant::now(), request.clone()));
+        if self.0.is_stopping.load(Ordering::Relaxed) {
+            return Err(Error::NotDone("shutting down".into()).into());
+        }
         let history = self.history();
         let begin = history.answer(&request)?;
         let seen = history.revision().0;

@@ -15,6 +15,7 @@ mod follow;
 mod incoming;
 mod recorder;
 mod requests;
+mod servers;
 
 #[cfg(test)]
 mod fake;
@@ -24,6 +25,7 @@ pub(crate) mod tests;
 pub use backoff::Backoff;
 pub use cache::{Cache, Cached};
 pub use contents::Changes;
+pub use endpoint::Patience;
 pub use incoming::Incoming;
 pub use recorder::{Recorder, subject};
 pub use requests::{Client, DeleteOptions, Listed, UNARY_DEADLINE};

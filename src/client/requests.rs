@@ -3,14 +3,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::time::{Instant, timeout_at};
+use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use super::endpoint::endpoint;
+use super::Backoff;
+use super::endpoint::Patience;
 use super::generated::control_plane_service_client::ControlPlaneServiceClient;
 use super::generated::node_service_client::NodeServiceClient;
 use super::generated::workload_service_client::WorkloadServiceClient;
 use super::incoming::{Incoming, to_error};
+use super::servers::{Server, Servers, Used};
 use crate::api::v1::{
     self, ApplyRequest, ApplyResponse, CreateRequest, DeletePropagation, DeleteRequest, GetRequest, JoinRequest, JoinResponse, ListRequest,
     ListResponse, LogsRequest, LogsResponse, Object, Selector, SessionRequest, SessionResponse, TunnelRequest, UpdateRequest,
@@ -19,20 +23,31 @@ use crate::api::v1::{
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
 
-/// How long a request may take that is answered with one message, and a stream to begin.
+/// How long a request may take that is answered with one message, and a stream to begin: all servers together.
 pub const UNARY_DEADLINE: Duration = Duration::from_secs(30);
 /// The largest message that is taken: a revision of the largest transaction and a page of a list stay well below.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Clients that lost the same apiserver come to the next ones spread over this time, if there are next ones.
+const FAILOVER_SPREAD: Duration = Duration::from_secs(2);
+/// How often a list is begun anew whose pages another apiserver, or a restarted one, can't go on with.
+const LIST_ATTEMPTS: usize = 3;
 
-/// Asks the apiserver. Clones share one connection, which is made when first needed and made again after it broke.
+/// Asks the apiservers of a cluster, one at a time: whichever it asked last, until that one fails; then the next of its list, and so on round.
+/// Clones share the list, the place in it, and the connections, which are made when first needed and made again after they broke.
+///
+/// A request whose server could not be reached, or had answered that nothing of it was done, goes to the next server at once, and so once
+/// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs` and `join`
+/// are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
+/// did in between. `session` and `tunnel` go to one server only.
 ///
 /// # Errors
-/// Every method answers what the rpc documents, as an [`Error`]; besides, [`Error::Unavailable`] while the server can't be reached and
-/// [`Error::Timeout`] when it did not answer within [`UNARY_DEADLINE`]. A write that fails with one of these two may have been done.
+/// Every method answers what the rpc documents, as an [`Error`]; besides, when no server could do it:
+/// [`Error::NotDone`] when it was certainly not done; [`Error::Unavailable`], or [`Error::Timeout`] after [`UNARY_DEADLINE`], when a write may have
+/// been done, or may still be.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
-    server: Arc<str>,
+    servers: Arc<Servers>,
+    patience: Patience,
 }
 
 /// What a delete depends on, and how it goes. The default is an unconditional one in the object's own time.
@@ -57,23 +72,65 @@ pub struct Listed {
     pub revision: Revision,
 }
 
+/// Whether a request may be sent again when nobody knows whether it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    Freely,
+    OnlyIfNotDone,
+}
+
 impl Client {
-    /// A client of the server at `http://HOST:PORT`, `HOST:PORT` or `unix:/PATH`. It connects when first used.
+    /// A client of the servers at `http://HOST:PORT`, `HOST:PORT` or `unix:/PATH`; several of one cluster with commas between. They are used in a random
+    /// order, so that many clients of one list spread over it. It connects when first used.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for anything that is no such address.
-    pub fn new(server: &str) -> Result<Self> {
-        Ok(Self { channel: endpoint(server)?.connect_lazy(), server: server.into() })
+    /// [`Error::Invalid`] for anything that is no such list.
+    pub fn new(servers: &str) -> Result<Self> {
+        let mut addresses: Vec<_> = servers.split(',').collect();
+        fastrand::shuffle(&mut addresses);
+        Self::with_servers(addresses, Patience::default())
+    }
+
+    /// A client of several servers of one cluster, in the order given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty list, or a wrong address.
+    pub fn with_servers<'s>(servers: impl IntoIterator<Item = &'s str>, patience: Patience) -> Result<Self> {
+        Ok(Self { servers: Servers::parse(servers, patience)?, patience })
     }
 
     /// A client over a channel that exists, for instance within the apiserver's own process.
     pub fn from_channel(channel: Channel) -> Self {
-        Self { channel, server: "the apiserver".into() }
+        Self::from_servers(Servers::new(vec![Server { channel, address: "the apiserver".into() }]))
     }
 
-    /// The server's address, for messages.
+    pub(super) fn from_servers(servers: Arc<Servers>) -> Self {
+        Self { servers, patience: Patience::default() }
+    }
+
+    /// The address of the server that is used now, for messages.
     pub fn server(&self) -> &str {
-        &self.server
+        &self.servers.now().address
+    }
+
+    /// How long it waits for what may be dead.
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    /// A client of the one server that sends a stream.
+    pub fn of_stream<T>(&self, stream: &Incoming<T>) -> Self {
+        Self { servers: Servers::new(vec![stream.from().server().clone()]), patience: self.patience }
+    }
+
+    /// How long to wait before a stream that broke is begun again: what `backoff` says; and with several servers a random part of two seconds more,
+    /// since all the streams of one server break together.
+    pub fn reconnect_delay(&self, backoff: &mut Backoff) -> Duration {
+        let delay = backoff.next_delay();
+        match self.servers.len() {
+            1 => delay,
+            _ => delay + FAILOVER_SPREAD.mul_f64(fastrand::f64()),
+        }
     }
 
     /// Creates an object.
@@ -84,7 +141,7 @@ impl Client {
     /// Creates an object of any kind.
     pub async fn create_object(&self, object: Object) -> Result<Object> {
         let request = CreateRequest { object: Some(object), dry_run: false };
-        present(self.unary(self.control_plane().create(request)).await?.object)
+        present(self.write(request, |channel, request| async move { control_plane(channel).create(request).await }).await?.object)
     }
 
     /// Reads an object. The namespace is ignored for kinds that live in none.
@@ -95,7 +152,7 @@ impl Client {
     /// Reads an object of any kind.
     pub async fn get_object(&self, key: &ObjectKey) -> Result<Object> {
         let request = GetRequest { r#ref: Some(key.to_ref()) };
-        present(self.unary(self.control_plane().get(request)).await?.object)
+        present(self.read(request, |channel, request| async move { control_plane(channel).get(request).await }).await?.object)
     }
 
     /// Reads all objects of a kind in a namespace, or in all namespaces if it is empty.
@@ -104,8 +161,18 @@ impl Client {
         self.list_objects(selector).await?.objects.into_iter().map(typed).collect()
     }
 
-    /// Reads all objects that a selector matches: every page of one list.
+    /// Reads all objects that a selector matches: every page of one list. It begins anew when the server changes in between.
     pub async fn list_objects(&self, selector: Selector) -> Result<Listed> {
+        let mut attempts = 1;
+        loop {
+            match self.list_once(selector.clone()).await {
+                Err(Error::TokenExpired { .. }) if attempts < LIST_ATTEMPTS => attempts += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn list_once(&self, selector: Selector) -> Result<Listed> {
         let mut request = ListRequest { selector: Some(selector), ..Default::default() };
         let mut objects = Vec::new();
         loop {
@@ -120,7 +187,7 @@ impl Client {
 
     /// Reads one page of a list.
     pub async fn list_page(&self, request: ListRequest) -> Result<ListResponse> {
-        self.unary(self.control_plane().list(request)).await
+        self.read(request, |channel, request| async move { control_plane(channel).list(request).await }).await
     }
 
     /// Replaces the spec and the free metadata of an object.
@@ -131,13 +198,15 @@ impl Client {
     /// Replaces the spec and the free metadata of an object of any kind.
     pub async fn update_object(&self, object: Object) -> Result<Object> {
         let request = UpdateRequest { object: Some(object), dry_run: false };
-        present(self.unary(self.control_plane().update(request)).await?.object)
+        present(self.write(request, |channel, request| async move { control_plane(channel).update(request).await }).await?.object)
     }
 
     /// Replaces statuses, each on its own: one answer for each object, in their order.
     pub async fn update_status(&self, objects: Vec<Object>) -> Result<Vec<Result<Object>>> {
         let asked = objects.len();
-        let results = self.unary(self.control_plane().update_status(UpdateStatusRequest { objects })).await?.results;
+        let request = UpdateStatusRequest { objects };
+        let answer = self.write(request, |channel, request| async move { control_plane(channel).update_status(request).await }).await?;
+        let results = answer.results;
         if results.len() != asked {
             return Err(Error::internal(format!("{asked} statuses were answered with {} results", results.len())));
         }
@@ -147,7 +216,7 @@ impl Client {
     /// Makes all objects be as given, at one revision, or none of them.
     pub async fn apply(&self, objects: Vec<Object>, field_manager: &str, dry_run: bool) -> Result<ApplyResponse> {
         let request = ApplyRequest { objects, field_manager: field_manager.to_owned(), dry_run };
-        self.unary(self.control_plane().apply(request)).await
+        self.write(request, |channel, request| async move { control_plane(channel).apply(request).await }).await
     }
 
     /// Deletes an object and answers its last state; `deletion_time` is set in it if it has to wait.
@@ -164,53 +233,141 @@ impl Client {
             propagation: options.propagation.into(),
             grace_period_seconds: options.grace_period_seconds,
         };
-        present(self.unary(self.control_plane().delete(request)).await?.object)
+        present(self.write(request, |channel, request| async move { control_plane(channel).delete(request).await }).await?.object)
     }
 
     /// Streams changes. Most want a [`super::Cache`] instead, which also survives a broken connection.
     pub async fn watch(&self, request: WatchRequest) -> Result<Incoming<WatchResponse>> {
-        self.stream(self.control_plane().watch(request)).await
+        self.stream(request, |channel, request| async move { control_plane(channel).watch(request).await }).await
     }
 
     /// Registers a node.
     pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse> {
-        self.unary(self.node_service().join(request)).await
+        self.read(request, |channel, request| async move { node_service(channel).join(request).await }).await
     }
 
-    /// Opens the node session.
+    /// Opens the node session, with the server that is used now.
     pub async fn session(&self, requests: impl Stream<Item = SessionRequest> + Send + 'static) -> Result<Incoming<SessionResponse>> {
-        self.stream(self.node_service().session(requests)).await
+        let used = Used::new(&self.servers);
+        let deadline = Instant::now() + UNARY_DEADLINE;
+        let stream = attempt(&used, deadline, node_service(used.server().channel.clone()).session(requests)).await?;
+        Ok(Incoming::new(stream, used))
     }
 
-    /// Sends a tunnelled stream; returns when all of it was taken. It has no deadline: a log may be followed for days.
+    /// Sends a tunnelled stream; returns when all of it was taken. Only the server that asked for it takes it: see [`Client::of_stream`]. It has
+    /// no deadline: a log may be followed for days.
     pub async fn tunnel(&self, requests: impl Stream<Item = TunnelRequest> + Send + 'static) -> Result<()> {
-        self.node_service().tunnel(requests).await.map(drop).map_err(|status| to_error(status, &self.server))
+        let server = self.servers.now().clone();
+        node_service(server.channel).tunnel(requests).await.map(drop).map_err(|status| to_error(status, &server.address))
     }
 
-    /// Streams a container's log.
+    /// Streams a container's log. Servers are asked in turn until one has the session of the pod's node; the one that is used for everything else
+    /// stays the same.
     pub async fn logs(&self, request: LogsRequest) -> Result<Incoming<LogsResponse>> {
-        let mut service = WorkloadServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        self.stream(service.logs(request)).await
+        let mut failures = Vec::new();
+        for servers in self.servers.each() {
+            let client = Self { servers, patience: self.patience };
+            let logs = client.stream(request.clone(), |channel, request| async move { workload_service(channel).logs(request).await });
+            match logs.await {
+                Err(error) if error.is_unavailable() => failures.push(error.to_string()),
+                answer => return answer,
+            }
+        }
+        failures.dedup();
+        Err(Error::Unavailable(failures.join("; ")))
     }
 
-    fn control_plane(&self) -> ControlPlaneServiceClient<Channel> {
-        ControlPlaneServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    async fn stream<Q, T, A>(&self, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<Incoming<T>>
+    where
+        Q: Clone,
+        A: Future<Output = Result<Response<Streaming<T>>, Status>>,
+    {
+        let (stream, used) = self.ask(Repeat::Freely, request, send).await?;
+        Ok(Incoming::new(stream, used))
     }
 
-    fn node_service(&self) -> NodeServiceClient<Channel> {
-        NodeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    async fn read<Q, T, A>(&self, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<T>
+    where
+        Q: Clone,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.ask(Repeat::Freely, request, send).await.map(|(answer, _)| answer)
     }
 
-    async fn stream<T>(&self, call: impl Future<Output = Result<Response<tonic::Streaming<T>>, Status>>) -> Result<Incoming<T>> {
-        Ok(Incoming::new(self.unary(call).await?, self.server.clone()))
+    async fn write<Q, T, A>(&self, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<T>
+    where
+        Q: Clone,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = self.ask(Repeat::OnlyIfNotDone, request, send).await;
+        answer.map(|(answer, _)| answer).map_err(|error| match error {
+            Error::Unavailable(message) => Error::Unavailable(format!("{message}; whether it was done is not known")),
+            Error::Timeout(message) => Error::Timeout(format!("{message}; whether it was done is not known")),
+            other => other,
+        })
     }
 
-    async fn unary<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-        match tokio::time::timeout(UNARY_DEADLINE, call).await {
-            Ok(answer) => answer.map(Response::into_inner).map_err(|status| to_error(status, &self.server)),
-            Err(_) => Err(Error::Timeout(format!("{} did not answer within {} s", self.server, UNARY_DEADLINE.as_secs()))),
+    /// Asks one server after the other, as far as [`Client`] allows, until one answers.
+    async fn ask<Q, T, A>(&self, repeat: Repeat, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<(T, Used)>
+    where
+        Q: Clone,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + UNARY_DEADLINE;
+        let mut failures = Vec::new();
+        for _ in 1..self.servers.len() {
+            let used = Used::new(&self.servers);
+            match attempt(&used, deadline, send(used.server().channel.clone(), request.clone())).await {
+                Err(Error::NotDone(why)) => failures.push(why),
+                Err(Error::Unavailable(why)) if repeat == Repeat::Freely => failures.push(why),
+                answer => return answer.map(|answer| (answer, used)),
+            }
+        }
+        let used = Used::new(&self.servers);
+        match attempt(&used, deadline, send(used.server().channel.clone(), request)).await {
+            Err(Error::NotDone(why)) => Err(Error::NotDone(listed(failures, why))),
+            Err(Error::Unavailable(why)) => Err(Error::Unavailable(listed(failures, why))),
+            answer => answer.map(|answer| (answer, used)),
         }
     }
+}
+
+/// Asks one server, which is left for the next one when it can't be asked.
+async fn attempt<T>(used: &Used, deadline: Instant, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
+    let address = &used.server().address;
+    match timeout_at(deadline, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => {
+            let error = to_error(status, address);
+            if error.is_unavailable() {
+                used.failed();
+            }
+            Err(error)
+        }
+        Err(_) => {
+            used.failed();
+            Err(Error::Timeout(format!("{address} did not answer within {} s", UNARY_DEADLINE.as_secs())))
+        }
+    }
+}
+
+/// Why each server could not be asked, in one message.
+fn listed(mut failures: Vec<String>, last: String) -> String {
+    failures.push(last);
+    failures.dedup();
+    failures.join("; ")
+}
+
+fn control_plane(channel: Channel) -> ControlPlaneServiceClient<Channel> {
+    ControlPlaneServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn node_service(channel: Channel) -> NodeServiceClient<Channel> {
+    NodeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn workload_service(channel: Channel) -> WorkloadServiceClient<Channel> {
+    WorkloadServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 fn present(object: Option<Object>) -> Result<Object> {

@@ -21,8 +21,8 @@ pub(super) struct Cli {
 /// Where to look.
 #[derive(Args, Debug)]
 pub(super) struct Target {
-    /// The apiserver: http://HOST:PORT or unix:/PATH
-    #[arg(long, global = true, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL")]
+    /// The apiserver: http://HOST:PORT or unix:/PATH; several of one cluster with commas between
+    #[arg(long, global = true, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL,…")]
     pub(super) server: String,
     /// The namespace of objects that name none, `default` if not given
     #[arg(short, long, global = true, env = "BLUEBIRD_NAMESPACE", value_name = "NAME")]

@@ -32,7 +32,7 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Delete) -> Resul
                 waiting.insert(key, object.meta().uid.clone());
             }
             Err(Error::NotFound(_)) if args.ignore_not_found => {}
-            Err(error @ Error::Unavailable(_)) => return Err(error.into()),
+            Err(error) if error.is_unavailable() => return Err(error.into()),
             Err(error) => {
                 failed = true;
                 writeln!(console.io.err, "error: {}", describe(&error))?;

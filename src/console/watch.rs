@@ -36,7 +36,7 @@ pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args:
         };
         match error {
             Error::Compacted { .. } | Error::Future { .. } => seen.revision = Revision::ZERO,
-            Error::Unavailable(_) | Error::Timeout(_) | Error::Cancelled if seen.anything => {}
+            Error::Unavailable(_) | Error::NotDone(_) | Error::Timeout(_) | Error::Cancelled if seen.anything => {}
             other => return Err(other.into()),
         }
         tokio::time::sleep(backoff.next_delay()).await;
@@ -68,7 +68,7 @@ async fn follow(
     };
     let mut initial = is_initial.then(Vec::new);
     loop {
-        let message = match stream.next().await {
+        let message = match stream.next_within(client.patience().silence).await {
             Ok(Some(message)) => message,
             Ok(None) => return Ok(None),
             Err(error) => return Ok(Some(error)),

@@ -63,6 +63,7 @@ fn to_rpc(error: &Error) -> pb::Status {
         }
         Error::Exhausted { retry_after, .. } => (Code::ResourceExhausted, retry_after.iter().map(|after| retry_info(*after)).collect()),
         Error::Unavailable(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY)]),
+        Error::NotDone(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY), detail("NotDone", &v1::NotDone {})]),
         Error::Timeout(_) => (Code::DeadlineExceeded, Vec::new()),
         Error::Cancelled => (Code::Cancelled, Vec::new()),
         Error::Internal(_) => (Code::Internal, Vec::new()),
@@ -98,6 +99,7 @@ fn from_parts(code: Code, message: &str, details: &[Any]) -> Error {
                 .and_then(|info| info.retry_delay)
                 .and_then(|delay| Duration::try_from(delay).ok()),
         },
+        Code::Unavailable if find::<v1::NotDone>(details, OURS, "NotDone").is_some() => Error::NotDone(text()),
         Code::Unavailable | Code::Unknown => Error::Unavailable(text()),
         Code::DeadlineExceeded => Error::Timeout(text()),
         Code::Cancelled => Error::Cancelled,
@@ -175,6 +177,7 @@ mod tests {
             Error::Exhausted { message: "too many".into(), retry_after: Some(Duration::from_millis(1500)) },
             Error::Exhausted { message: "too large".into(), retry_after: None },
             Error::Unavailable("starting".into()),
+            Error::NotDone("stopping".into()),
             Error::Timeout("silent".into()),
             Error::Cancelled,
             Error::Internal(InternalError(())),

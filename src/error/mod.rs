@@ -59,8 +59,10 @@ pub enum Error {
         /// When trying again makes sense, if waiting helps.
         retry_after: Option<Duration>,
     },
-    /// Not now: UNAVAILABLE. Retry with back-off.
+    /// Not now: UNAVAILABLE. Retry with back-off. A write may have been done all the same, or may still be.
     Unavailable(String),
+    /// Not now, and nothing of it was done or will be: UNAVAILABLE with a NotDone detail. Another apiserver may be asked at once, also for a write.
+    NotDone(String),
     /// Somebody was silent for too long: DEADLINE_EXCEEDED.
     Timeout(String),
     /// Whoever asked went away: CANCELLED.
@@ -106,10 +108,20 @@ impl Error {
         Error::Internal(InternalError(()))
     }
 
+    /// Whether the server could not be asked, or not now.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Unavailable(_) | Error::NotDone(_))
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Unavailable(_) | Error::Timeout(_) | Error::Superseded(_) | Error::Cancelled | Error::Internal(_) => true,
+            Error::Unavailable(_)
+            | Error::NotDone(_)
+            | Error::Timeout(_)
+            | Error::Superseded(_)
+            | Error::Cancelled
+            | Error::Internal(_) => true,
             Error::Exhausted { retry_after, .. } => retry_after.is_some(),
             Error::Invalid(_)
             | Error::NotFound(_)
@@ -146,9 +158,11 @@ impl fmt::Display for Error {
             Error::Conflict { object, expected, actual } => {
                 write!(f, "{} has changed: its resource version is {actual}, not {expected}", named(object))
             }
-            Error::Superseded(message) | Error::Precondition(message) | Error::Unavailable(message) | Error::Timeout(message) => {
-                f.write_str(message)
-            }
+            Error::Superseded(message)
+            | Error::Precondition(message)
+            | Error::Unavailable(message)
+            | Error::NotDone(message)
+            | Error::Timeout(message) => f.write_str(message),
             Error::Compacted { requested, oldest } => {
                 write!(f, "revision {requested} is no longer in the history, which begins at {oldest}; start anew with the current state")
             }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kubelet", version)]
 pub struct Arguments {
-    /// The apiserver: http://HOST:PORT or unix:PATH.
-    #[arg(long, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443")]
+    /// The apiserver: http://HOST:PORT or unix:/PATH; several of one cluster with commas between. One is used until it fails, then the next.
+    #[arg(long, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL,…")]
     pub server: String,
     /// The node's name, unique in the cluster [default: the machine's name]
     #[arg(long, env = "BLUEBIRD_NODE_NAME")]

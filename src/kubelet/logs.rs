@@ -29,19 +29,18 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Logs {
     root: Arc<Root>,
     finished: Arc<Finished>,
-    client: Client,
 }
 
 /// Why a log can't be had, as the code of a gRPC status and a sentence.
 type Refusal = (tonic::Code, String);
 
 impl Logs {
-    pub(crate) fn new(root: Arc<Root>, finished: Arc<Finished>, client: Client) -> Self {
-        Self { root, finished, client }
+    pub(crate) fn new(root: Arc<Root>, finished: Arc<Finished>) -> Self {
+        Self { root, finished }
     }
 
-    /// Serves one tunnel, to its end on either side.
-    pub(crate) async fn serve(self, tunnel: OpenTunnel) {
+    /// Serves one tunnel, to its end on either side. `client` asks the server that asked for the tunnel.
+    pub(crate) async fn serve(self, tunnel: OpenTunnel, client: Client) {
         let (pieces, outgoing) = mpsc::channel(PIECES);
         let produce = async {
             let first = tunnel_request::Message::TunnelId(tunnel.tunnel_id.clone());
@@ -62,7 +61,7 @@ impl Logs {
         };
         tokio::select! {
             () = produce => {}
-            ended = self.client.tunnel(ReceiverStream::new(outgoing)) => {
+            ended = client.tunnel(ReceiverStream::new(outgoing)) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a tunnel was ended by the other side");
                 }

@@ -153,7 +153,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         client: client.clone(),
         cache: cache.clone(),
         drains: drains.clone(),
-        logs: logs::Logs::new(root, finished, client),
+        logs: logs::Logs::new(root, finished),
         wakes: wakes.clone(),
         has_joined,
         clock: clock.clone(),

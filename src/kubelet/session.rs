@@ -76,7 +76,7 @@ impl Session {
                 return;
             }
             tracing::info!(%error, server = self.client.server(), "no session with the apiserver; trying again");
-            if token.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await.is_none() {
+            if token.run_until_cancelled(tokio::time::sleep(self.client.reconnect_delay(&mut backoff))).await.is_none() {
                 return;
             }
         }
@@ -143,7 +143,7 @@ impl Session {
             match wake {
                 Wake::Heartbeat => send(requests, session_request::Message::Heartbeat(Heartbeat {})).await?,
                 Wake::Received(response) => match response? {
-                    Some(response) => self.receive(response),
+                    Some(response) => self.receive(response, incoming),
                     None => return Err(Error::Unavailable("the apiserver ended the session".to_owned())),
                 },
                 Wake::RoutesApplied => {
@@ -162,12 +162,12 @@ impl Session {
         }
     }
 
-    fn receive(&self, response: SessionResponse) {
+    fn receive(&self, response: SessionResponse, incoming: &Incoming<SessionResponse>) {
         match response.message {
             Some(session_response::Message::OpenTunnel(tunnel)) => {
-                let (logs, token) = (self.logs.clone(), self.tasks.token());
+                let (logs, token, client) = (self.logs.clone(), self.tasks.token(), self.client.of_stream(incoming));
                 self.tasks.spawn("tunnel", async move {
-                    token.run_until_cancelled(logs.serve(tunnel)).await;
+                    token.run_until_cancelled(logs.serve(tunnel, client)).await;
                 });
             }
             Some(session_response::Message::RoutesAppliedEverywhere(applied)) => {

@@ -32,7 +32,7 @@
 //! every cluster: watchers that were resumed over all faults saw exactly what the history says, and no process is left.
 
 mod builder;
-mod cable;
+pub(crate) mod cable;
 mod node;
 mod shim;
 mod witness;

@@ -55,6 +55,47 @@ async fn a_cut_watch_resumes_without_fetching_the_state_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_goes_on_at_another_server_where_it_was() {
+    let (one, tasks) = (FakeServer::new(), Tasks::new(CancellationToken::new()));
+    let other = one.beside();
+    let cache = Cache::of_kinds(FakeServer::client_of(&[&one, &other], &tasks), &[Kind::Pod], &tasks);
+    reached(&cache, one.change(|history| history.put("a"))).await;
+    one.stop();
+    reached(&cache, one.change(|history| history.put("b"))).await;
+    assert_eq!((cache.relists(), cache.list::<Pod>().len()), (0, 2));
+    let resumed = other.requests();
+    assert!(resumed.len() == 1 && resumed[0].from_revision == 1 && !resumed[0].send_initial, "{resumed:?}");
+    tasks.shutdown(BOUND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_lost_the_same_server_come_to_the_next_one_spread_over_time() {
+    const MANY: usize = 100;
+    let (one, tasks) = (FakeServer::new(), Tasks::new(CancellationToken::new()));
+    let other = one.beside();
+    let start = || Cache::of_kinds(FakeServer::client_of(&[&one, &other], &tasks), &[Kind::Pod], &tasks);
+    let caches: Vec<_> = std::iter::repeat_with(start).take(MANY).collect();
+    let revision = one.change(|history| history.put("a"));
+    for cache in &caches {
+        reached(cache, revision).await;
+    }
+    one.stop();
+    let revision = one.change(|history| history.put("b"));
+    for cache in &caches {
+        reached(cache, revision).await;
+    }
+    let mut came: Vec<_> = other.timed_requests().into_iter().map(|(at, _)| at).collect();
+    came.sort();
+    assert_eq!(came.len(), MANY);
+    let at_once =
+        |at: &tokio::time::Instant| came.iter().filter(|other| *other >= at && **other - *at < Duration::from_millis(200)).count();
+    let most = came.iter().map(at_once).max();
+    // Ten would be even; the odds against forty are astronomical.
+    assert!(most < Some(40), "{most:?} of {MANY} within 200 ms");
+    tasks.shutdown(BOUND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_compaction_only_what_differs_is_told() {
     let (server, tasks, cache) = started();
     reached(&cache, server.change(|history| ["same", "changed", "gone"].into_iter().for_each(|name| history.put(name)))).await;
@@ -103,7 +144,8 @@ async fn a_silent_stream_is_given_up_after_the_bookmark_deadline_and_resumed() {
         }
     })
     .await;
-    assert!(begun.elapsed() >= BOOKMARK_DEADLINE && begun.elapsed() < BOOKMARK_DEADLINE * 2, "after {:?}", begun.elapsed());
+    let deadline = crate::client::Patience::default().silence;
+    assert!(begun.elapsed() >= deadline && begun.elapsed() < deadline * 2, "after {:?}", begun.elapsed());
     assert_eq!(server.requests()[1].from_revision, 1);
     tasks.shutdown(BOUND).await;
 }

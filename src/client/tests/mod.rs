@@ -1,5 +1,6 @@
 //! The client against the real apiserver. [`scene`] is also what the controllers' and the scheduler's tests play in.
 
+mod failover;
 pub(crate) mod scene;
 
 use scene::{Scene, pod};
@@ -45,7 +46,7 @@ async fn a_watch_that_breaks_is_an_error_that_can_be_retried() {
 async fn a_server_that_is_not_there_is_named() {
     let client = Client::new("http://127.0.0.1:1").expect("an address");
     match client.list::<Pod>("").await {
-        Err(Error::Unavailable(message)) => {
+        Err(Error::NotDone(message)) => {
             assert!(message.starts_with("cannot reach http://127.0.0.1:1: "), "{message}");
             assert!(message.to_lowercase().contains("refused"), "{message}");
         }

@@ -1,5 +1,6 @@
 //! A real apiserver in a temporary folder, and what tests around it need again and again.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -37,6 +38,14 @@ impl Scene {
 
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Where the apiserver listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.config.listen {
+            Listen::Tcp(address) => *address,
+            Listen::Unix(_) => unreachable!("it was told to listen on TCP"),
+        }
     }
 
     pub(crate) async fn kill_and_restart(&mut self) {

@@ -4,13 +4,18 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use clap::Parser as _;
 use tempfile::TempDir;
 
+use super::super::args::{Cli, Command};
+use super::super::{Console, watch};
 use super::{Outcome, bluebird, check, surroundings};
 use crate::api::v1::*;
 use crate::api::{Resource as _, condition, manifest};
-use crate::apiserver::{self, Apiserver, Config};
-use crate::client::Client;
+use crate::apiserver::{self, Apiserver, Config, Listen};
+use crate::client::{Client, Patience};
+use crate::testing::Link;
+use crate::testing::cable::Cable;
 use crate::time::Clock;
 
 /// An apiserver of its own, and the console that asks it.
@@ -300,6 +305,38 @@ async fn a_watch_prints_what_there_is_and_then_every_change() {
     };
     tokio::select! {
         code = watching => panic!("the watch ended with {code}"),
+        () = changing => {}
+    }
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_watch_over_a_network_that_went_silent_goes_on_over_another_one() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let Listen::Tcp(address) = served.apiserver.listen() else { panic!("it was told to listen on TCP") };
+    let cable = Cable::new(*address).await.expect("a free port");
+    let patience =
+        Patience { keepalive_interval: Duration::from_millis(200), keepalive_timeout: Duration::from_millis(200), ..Patience::default() };
+    let (silent, good) = (cable.url(), served.apiserver.url());
+    let client = Client::with_servers([silent.as_str(), good.as_str()], patience).expect("addresses");
+    let mut out = Shared::default();
+    let printed = out.clone();
+    let (mut err, mut nothing) = (Vec::new(), std::io::empty());
+    let Cli { target, command: Command::Get(args) } = Cli::parse_from(["bluebird", "get", "pods", "-w", "-o", "name"]) else {
+        panic!("that was get");
+    };
+    let mut console = Console { io: surroundings(&mut out, &mut err, &mut nothing), target };
+    let selectors = vec![Selector { kind: "Pod".into(), ..Default::default() }];
+    let watching = watch::run(&mut console, &client, &args, selectors);
+    let changing = async {
+        printed.contains("pod/web\n").await;
+        cable.set_link(Link::Silent);
+        served.apply(&WEB.replace("name: web,", "name: other,")).await;
+        printed.contains("pod/web\npod/other\n").await;
+    };
+    tokio::select! {
+        ended = watching => panic!("the watch ended: {ended:?}"),
         () = changing => {}
     }
     served.apiserver.shutdown().await;
