@@ -27,9 +27,11 @@ pub(super) fn write(disk: &dyn Disk, folder: &Path, cluster_id: &str, state: &Sn
 }
 
 fn write_pages(disk: &dyn Disk, path: &Path, cluster_id: &str, state: &Snapshot, cancelled: &AtomicBool) -> io::Result<()> {
-    let mut file = disk.create(path)?;
+    let file = disk.create(path)?;
     let header = HeaderRow { cluster_id: cluster_id.to_owned(), role: Role::Checkpoint.into(), revision: state.revision().0 };
-    disk.write(&mut file, &file_head(&header))?;
+    let head = file_head(&header);
+    disk.write(&file, 0, &head)?;
+    let mut offset = head.len() as u64;
     let mut objects = state.iter().peekable();
     let mut buffer = Vec::new();
     loop {
@@ -48,7 +50,8 @@ fn write_pages(disk: &dyn Disk, path: &Path, cluster_id: &str, state: &Snapshot,
         page.footer = last.then(|| FooterRow { objects: state.len() as u64 });
         buffer.clear();
         put_record(&page, &mut buffer);
-        disk.write(&mut file, &buffer)?;
+        disk.write(&file, offset, &buffer)?;
+        offset += buffer.len() as u64;
         if last {
             return disk.sync(&file);
         }

@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 pub(super) trait Disk: Send + Sync {
     /// Makes an empty file, whatever was there.
     fn create(&self, path: &Path) -> io::Result<DiskFile>;
-    /// Opens a file to write at its end.
+    /// Opens a file that is there, to write to it.
     fn open(&self, path: &Path) -> io::Result<DiskFile>;
-    /// Writes at the current position, all of it.
-    fn write(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()>;
-    /// Writes from the beginning on, over what is there.
-    fn overwrite(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()>;
+    /// Writes from an offset on, all of it.
+    fn write(&self, file: &DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Returns when everything that was written to the file would survive a power failure.
     fn sync(&self, file: &DiskFile) -> io::Result<()>;
-    /// Cuts the file off and goes to its end.
-    fn truncate(&self, file: &mut DiskFile, len: u64) -> io::Result<()>;
+    /// Cuts the file off.
+    fn truncate(&self, file: &DiskFile, len: u64) -> io::Result<()>;
     /// Gives a file another name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -39,27 +37,21 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<DiskFile> {
-        let mut file = OpenOptions::new().write(true).open(path)?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(DiskFile { path: path.to_owned(), file })
+        Ok(DiskFile { path: path.to_owned(), file: OpenOptions::new().write(true).open(path)? })
     }
 
-    fn write(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
-        file.file.write_all(bytes)
-    }
-
-    fn overwrite(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
-        file.file.seek(SeekFrom::Start(0))?;
-        file.file.write_all(bytes)
+    fn write(&self, file: &DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = &file.file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         file.file.sync_data()
     }
 
-    fn truncate(&self, file: &mut DiskFile, len: u64) -> io::Result<()> {
-        file.file.set_len(len)?;
-        file.file.seek(SeekFrom::Start(len)).map(drop)
+    fn truncate(&self, file: &DiskFile, len: u64) -> io::Result<()> {
+        file.file.set_len(len)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::disk::{Disk, RealDisk};
 use super::load::{Contents, Found};
 use super::log::Log;
+use super::segment::Segment;
 use super::{LIMITS, Limits, checkpoint, checkpoint_path};
 use crate::api::Revision;
 use crate::error::Result;
@@ -42,7 +43,7 @@ pub(super) struct Loaded {
 
 pub(super) struct Opened {
     cluster_id: String,
-    log: Log,
+    pub(super) log: Log,
     /// The revision of the newest checkpoint; zero if there is none.
     pub(super) checkpoint: Revision,
     /// How much of the log is not in it.
@@ -84,7 +85,7 @@ impl Files {
 
     fn make_new(&self) -> io::Result<()> {
         let first = Revision::ZERO.next();
-        Log::create_segment(&*self.disk, &self.folder, &uuid::Uuid::new_v4().to_string(), first)?;
+        Segment::create(&*self.disk, &self.folder, &uuid::Uuid::new_v4().to_string(), first, None)?;
         self.disk.sync_folder(&self.folder)
     }
 
@@ -94,9 +95,9 @@ impl Files {
             [older @ .., newest] => (older, *newest),
             [] => (&[][..], Revision::ZERO),
         };
-        let Contents { cluster_id, durable, replayed, .. } = contents;
+        let Contents { cluster_id, end, replayed, .. } = contents;
         let disk = Arc::clone(&self.disk);
-        let log = Log::resume(disk, &self.folder, cluster_id, self.limits.segment_bytes, found.segments, *durable)?;
+        let log = Log::resume(disk, &self.folder, cluster_id, self.limits, found.segments, *end)?;
         // Only now: a folder that can't be written to is refused before.
         for unneeded in found.unfinished.into_iter().chain(older.iter().map(|revision| checkpoint_path(&self.folder, *revision))) {
             self.disk.remove(&unneeded)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::log::End;
 use super::record::{Fault, Reader};
 use super::rows::{BatchRow, Role};
 use super::tail::Tail;
@@ -24,8 +25,8 @@ pub(super) struct Found {
 pub(super) struct Contents {
     pub(super) cluster_id: String,
     pub(super) state: Snapshot,
-    /// How much of the last segment counts, in bytes.
-    pub(super) durable: u64,
+    /// Where the last segment ends.
+    pub(super) end: End,
     /// How much of the log is not in the checkpoint, in bytes.
     pub(super) replayed: u64,
 }
@@ -64,7 +65,7 @@ impl Found {
         };
         let tail = Tail::read(&tail_path(folder));
         let checkpoint = state.revision();
-        let mut replay = Replay { folder, tail, cluster_id, checkpoint, state, next: None, durable: 0, replayed: 0, history };
+        let mut replay = Replay { folder, tail, cluster_id, checkpoint, state, next: None, end: End::default(), replayed: 0, history };
         for (index, first) in self.segments.iter().enumerate() {
             replay.segment(*first, index + 1 == self.segments.len())?;
         }
@@ -86,7 +87,8 @@ struct Replay<'a> {
     state: Snapshot,
     /// The revision that has to come next; any, before the first segment.
     next: Option<Revision>,
-    durable: u64,
+    /// Of the last segment that was read.
+    end: End,
     replayed: u64,
     history: &'a mut History,
 }
@@ -112,15 +114,15 @@ impl Replay<'_> {
                     let Fault { offset, what, .. } = fault;
                     let file = segment_path(self.folder, first);
                     tracing::warn!(file = %file.display(), offset, what, "dropping a last write that a crash cut short; nobody was told that it happened");
-                    self.durable = offset;
+                    self.end = End { durable: offset, zeros: offset };
                     return Ok(());
                 }
                 Some(Err(fault)) => return Err(reader.damaged(fault.offset, fault.what)),
                 None if offset < durable => {
-                    return Err(reader.damaged(offset, format!("the file ends here, but {durable} bytes had been written and synced")));
+                    return Err(reader.damaged(offset, format!("its contents end here, but {durable} bytes had been written and synced")));
                 }
                 None => {
-                    self.durable = offset;
+                    self.end = End { durable: offset, zeros: reader.len() };
                     return Ok(());
                 }
             }
@@ -172,8 +174,8 @@ impl Replay<'_> {
                 next.0 - 1,
                 self.checkpoint
             );
-            return Err(OpenError::Damaged { file: segment_path(self.folder, last), offset: self.durable, fault });
+            return Err(OpenError::Damaged { file: segment_path(self.folder, last), offset: self.end.durable, fault });
         }
-        Ok(Contents { cluster_id, state: self.state, durable: self.durable, replayed: self.replayed })
+        Ok(Contents { cluster_id, state: self.state, end: self.end, replayed: self.replayed })
     }
 }

@@ -1,13 +1,15 @@
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
-use super::record::{file_head, put_record};
-use super::rows::{BatchRow, HeaderRow, Role};
+use super::record::put_record;
+use super::rows::BatchRow;
+use super::segment::{Failure, Segment, is_full};
+use super::spare::{Making, Spare};
 use super::tail::Tail;
-use super::{segment_path, tail_path, unfinished};
+use super::{Limits, segment_path, tail_path};
 use crate::api::Revision;
 use crate::error::{Error, Result};
 use crate::store::Commit;
@@ -17,11 +19,12 @@ pub(super) struct Log {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     cluster_id: String,
-    segment_bytes: u64,
+    limits: Limits,
     /// The first revisions of all segments, in order; the last one is written to.
     segments: Vec<Revision>,
-    current: DiskFile,
-    durable: u64,
+    current: Segment,
+    /// What comes after it, once it is half full.
+    pub(super) next: Option<Making>,
     tail: DiskFile,
     /// After a failure that leaves unknown what is on disk.
     read_only: bool,
@@ -30,45 +33,36 @@ pub(super) struct Log {
     buffer: Vec<u8>,
 }
 
+/// How far the log's last segment goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct End {
+    /// How much of it counts, in bytes.
+    pub(super) durable: u64,
+    /// How far it goes on from there with nothing but zeros.
+    pub(super) zeros: u64,
+}
+
 /// How long to wait for space on a full disk before trying again.
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
 impl Log {
-    /// Goes on writing at the end of the last segment, whose contents are `durable` bytes long; what is beyond is cut off.
+    /// Goes on writing at the end of the last segment; what is beyond is cut off.
     pub(super) fn resume(
         disk: Arc<dyn Disk>,
         folder: &Path,
         cluster_id: &str,
-        segment_bytes: u64,
+        limits: Limits,
         segments: Vec<Revision>,
-        durable: u64,
+        end: End,
     ) -> io::Result<Self> {
         let last = *segments.last().expect("a log has a segment");
-        let mut current = disk.open(&segment_path(folder, last))?;
-        if current.file.metadata()?.len() != durable {
-            disk.truncate(&mut current, durable)?;
-        }
-        // Also when nothing was cut off: what was read may not have reached the disk before a crash, and is about to be shown.
-        disk.sync(&current)?;
+        let current = Segment::open(&*disk, folder, last, end)?;
         let tail = disk.create(&tail_path(folder))?;
         let (folder, cluster_id) = (folder.to_owned(), cluster_id.to_owned());
-        let (read_only, keeps_all, buffer) = (false, false, Vec::new());
-        let mut log = Self { disk, folder, cluster_id, segment_bytes, segments, current, durable, tail, read_only, keeps_all, buffer };
+        let (next, read_only, keeps_all, buffer) = (None, false, false, Vec::new());
+        let log = Self { disk, folder, cluster_id, limits, segments, current, next, tail, read_only, keeps_all, buffer };
         log.note_tail();
         Ok(log)
-    }
-
-    /// Makes a segment that begins with a revision. It has its name only when its header is durable.
-    pub(super) fn create_segment(disk: &dyn Disk, folder: &Path, cluster_id: &str, first: Revision) -> io::Result<u64> {
-        let path = segment_path(folder, first);
-        let unfinished = unfinished(&path);
-        let header = HeaderRow { cluster_id: cluster_id.to_owned(), role: Role::Log.into(), revision: first.0 };
-        let head = file_head(&header);
-        let mut file = disk.create(&unfinished)?;
-        disk.write(&mut file, &head)?;
-        disk.sync(&file)?;
-        disk.rename(&unfinished, &path)?;
-        Ok(head.len() as u64)
     }
 
     /// Writes commits as one record and syncs it. Returns the record's size.
@@ -76,57 +70,67 @@ impl Log {
         if self.read_only {
             return Err(read_only());
         }
-        if self.durable >= self.segment_bytes {
+        let mut record = std::mem::take(&mut self.buffer);
+        record.clear();
+        put_record(&BatchRow { commits: commits.iter().map(|commit| commit.as_ref().into()).collect() }, &mut record);
+        let len = record.len() as u64;
+        if self.current.first < commits[0].revision && self.current.durable() + len > self.limits.segment_bytes {
             self.rotate(commits[0].revision)?;
         }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        put_record(&BatchRow { commits: commits.iter().map(|commit| commit.as_ref().into()).collect() }, &mut buffer);
-        let written = self.write(&buffer);
-        let len = buffer.len() as u64;
-        if buffer.capacity() <= KEPT_BUFFER {
-            self.buffer = buffer;
+        let appended = self.current.append(&*self.disk, &mut record, self.limits.step_bytes);
+        if record.capacity() <= KEPT_BUFFER {
+            self.buffer = record;
         }
-        written.map(|()| len)
+        appended.map_err(|failure| self.not_appended(failure))?;
+        metrics::counter!("bluebird_store_log_bytes_total").increment(len);
+        self.note_tail();
+        self.prepare_next();
+        Ok(len)
     }
 
-    fn write(&mut self, record: &[u8]) -> Result<()> {
-        if let Err(error) = self.disk.write(&mut self.current, record) {
-            tracing::warn!(file = %self.current.path.display(), %error, "can't write; nothing of it is kept");
-            if let Err(error) = self.disk.truncate(&mut self.current, self.durable) {
-                return Err(self.give_up("cut off what was half written", &error));
+    fn not_appended(&mut self, failure: Failure) -> Error {
+        match failure {
+            Failure::NotWritten(error) => {
+                tracing::warn!(file = %self.current.path().display(), %error, "can't write; nothing of it is kept");
+                not_written(&error)
             }
-            return Err(not_written(&error));
+            Failure::Unknown(doing, error) => self.give_up(doing, &error),
         }
-        let begun = Instant::now();
-        if let Err(error) = self.disk.sync(&self.current) {
-            return Err(self.give_up("sync", &error));
-        }
-        metrics::histogram!("bluebird_store_sync_seconds").record(begun.elapsed());
-        metrics::counter!("bluebird_store_log_bytes_total").increment(record.len() as u64);
-        self.durable += record.len() as u64;
-        self.note_tail();
-        Ok(())
     }
 
     /// Goes on in a new segment. When there is no space for one, the old one has to do.
     fn rotate(&mut self, first: Revision) -> Result<()> {
-        let durable = match Self::create_segment(&*self.disk, &self.folder, &self.cluster_id, first) {
-            Ok(durable) => durable,
+        let spare = self.take_spare();
+        match Segment::create(&*self.disk, &self.folder, &self.cluster_id, first, spare) {
+            // From here on the old segment must not be written to any more: the new one claims this revision.
+            Ok(segment) => self.current = segment,
             Err(error) => {
                 tracing::warn!(%error, "can't begin a new log segment; going on in the old one");
                 return Ok(());
             }
-        };
-        // From here on the old segment must not be written to any more: the new one claims this revision.
-        let path = segment_path(&self.folder, first);
-        let opened = self.disk.sync_folder(&self.folder).and_then(|()| self.disk.open(&path));
-        self.current = opened.map_err(|error| self.give_up("begin a new log segment", &error))?;
-        self.durable = durable;
+        }
+        self.disk.sync_folder(&self.folder).map_err(|error| self.give_up("begin a new log segment", &error))?;
         self.segments.push(first);
         self.keeps_all = false;
         self.note_tail();
         Ok(())
+    }
+
+    /// Begins to make the next segment when it is time, so that it is there when this one is full.
+    fn prepare_next(&mut self) {
+        if self.next.is_some() || self.current.durable() < self.limits.segment_bytes / 2 {
+            return;
+        }
+        match Making::begin(Arc::clone(&self.disk), &self.folder, self.limits.segment_bytes) {
+            Ok(making) => self.next = Some(making),
+            Err(error) => tracing::warn!(%error, "can't prepare the next log segment; it will grow instead"),
+        }
+    }
+
+    /// The file for the next segment, unless it isn't ready: then the segment grows as it is written.
+    fn take_spare(&mut self) -> Option<Spare> {
+        let made = self.next.take_if(|making| making.is_finished())?.finish();
+        made.inspect_err(|error| tracing::warn!(%error, "can't prepare the next log segment; it grows instead")).ok()
     }
 
     /// Removes segments that hold only revisions up to `unneeded`.
@@ -147,15 +151,23 @@ impl Log {
         }
     }
 
-    fn note_tail(&mut self) {
-        let segment = *self.segments.last().expect("a log has a segment");
-        Tail { segment, len: self.durable }.write(&*self.disk, &mut self.tail);
+    fn note_tail(&self) {
+        Tail { segment: self.current.first, len: self.current.durable() }.write(&*self.disk, &self.tail);
     }
 
     fn give_up(&mut self, doing: &str, error: &io::Error) -> Error {
-        tracing::error!(file = %self.current.path.display(), %error, "can't {doing}; the store is read-only until a restart");
+        tracing::error!(file = %self.current.path().display(), %error, "can't {doing}; the store is read-only until a restart");
         self.read_only = true;
         read_only()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // The folder is free when this is gone, so nobody may still write to it.
+        if let Some(making) = self.next.take() {
+            making.cancel(&*self.disk);
+        }
     }
 }
 
@@ -169,10 +181,9 @@ fn read_only() -> Error {
 }
 
 fn not_written(error: &io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Error::Exhausted { message: format!("the disk is full, nothing was written: {error}"), retry_after: Some(FULL_RETRY) }
-        }
-        _ => Error::Unavailable(format!("the disk can't be written, nothing was: {error}")),
+    if is_full(error) {
+        Error::Exhausted { message: format!("the disk is full, nothing was written: {error}"), retry_after: Some(FULL_RETRY) }
+    } else {
+        Error::Unavailable(format!("the disk can't be written, nothing was: {error}"))
     }
 }

@@ -1,13 +1,14 @@
 //! One folder of files, no server.
 //!
-//! - `log-<revision>`: the log's segments, each named after its first revision. The last one is appended to: one record and one sync for each batch.
+//! - `log-<revision>`: the log's segments, each named after its first revision. The last one is appended to: one record and one sync for each batch. After
+//!   its last record a segment has nothing, or zeros: it is made before it is needed, full of them, since a sync of a file that doesn't grow is faster.
 //! - `checkpoint-<revision>`: every object as of that revision. A start reads the newest one and the log after it.
 //! - `tail`: how far the log was durable, see [`tail::Tail`].
 //! - `LOCK`: locked while an apiserver uses the folder.
 //! - `*.unfinished`: gets its real name when it is complete.
 //!
 //! Opening refuses whatever is not as it was written, and changes nothing then. There is one exception: a last record that was cut short and had never
-//! been acknowledged is dropped, since that is what a crash in the middle of a write leaves.
+//! been acknowledged is dropped, since that is what a crash in the middle of a write leaves. Of such a write any part may be missing.
 
 mod checkpoint;
 pub(in crate::store) mod committer;
@@ -17,6 +18,8 @@ mod load;
 mod log;
 mod record;
 mod rows;
+mod segment;
+mod spare;
 mod tail;
 
 #[cfg(test)]
@@ -49,15 +52,17 @@ pub(in crate::store) struct Embedded {
 /// When files are cut.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// A segment that is this large is followed by a new one.
+    /// A segment that would become larger is followed by a new one. That one is made beforehand, full of zeros.
     segment_bytes: u64,
+    /// A segment that was not made beforehand grows by so much.
+    step_bytes: u64,
     /// A checkpoint is made when this much of the log is not in the last one, or as much as the state is large if that is more.
     checkpoint_bytes: u64,
     /// At close it is made when a start would have to read this much of the log again.
     close_bytes: u64,
 }
 
-const LIMITS: Limits = Limits { segment_bytes: 16 << 20, checkpoint_bytes: 64 << 20, close_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { segment_bytes: 16 << 20, step_bytes: 1 << 20, checkpoint_bytes: 64 << 20, close_bytes: 1 << 20 };
 
 /// How many transactions may wait for the committer; beyond that, who commits waits for a place.
 const WAITING_TRANSACTIONS: usize = 1024;

@@ -1,8 +1,8 @@
 //! How files are divided: 8 bytes that say whose they are, 4 for the format's version, then records. A record is its length (4 bytes), a CRC-32 over length
-//! and payload (4 bytes), and the payload; all numbers little-endian. The first record is the [`HeaderRow`].
+//! and payload (4 bytes), and the payload; all numbers little-endian. The first record is the [`HeaderRow`]. After the last one there may be zeros.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -13,6 +13,8 @@ use crate::store::OpenError;
 const MAGIC: &[u8; 8] = b"BLUEBIRD";
 const FORMAT: u32 = 1;
 const RECORD_HEAD: usize = 8;
+/// What a disk writes whole or not at all. A head that lies in two of them may itself be torn, and then its length says nothing.
+const SECTOR: u64 = 512;
 /// Far more than a batch of commits or a page of a checkpoint has.
 const MAX_RECORD: usize = 64 * 1024 * 1024;
 
@@ -111,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// The next record; `None` at the end of the file.
+    /// The next record; `None` at the end of the file, or when nothing but zeros follow.
     pub(super) fn next<M: Message + Default>(&mut self) -> Result<Option<Result<M, Fault>>, OpenError> {
         let offset = self.offset;
         let fault = |what: String, torn| Ok(Some(Err(Fault { offset, what, torn })));
@@ -120,6 +122,9 @@ impl Reader {
             return Ok(None);
         }
         if left < RECORD_HEAD as u64 {
+            if self.only_zeros_follow()? {
+                return Ok(None);
+            }
             return fault(format!("the file ends within the head of a record, after {left} bytes"), true);
         }
         let mut head = [0; RECORD_HEAD];
@@ -127,7 +132,10 @@ impl Reader {
         let len = u32::from_le_bytes(head[..4].try_into().expect("4 bytes")) as usize;
         let crc = u32::from_le_bytes(head[4..].try_into().expect("4 bytes"));
         if head == [0; RECORD_HEAD] {
-            // What some file systems leave of a write that a power failure cut short.
+            if self.only_zeros_follow()? {
+                return Ok(None);
+            }
+            // Of a write that a power failure cut short, the beginning may be what is missing.
             return fault("there are zeros where a record should begin".to_owned(), true);
         }
         if len > MAX_RECORD {
@@ -144,8 +152,28 @@ impl Reader {
         self.payload = payload;
         match decoded {
             Some(row) => Ok(Some(Ok(row))),
-            None => fault("the checksum of the record does not match".to_owned(), len as u64 == left),
+            None => {
+                let torn = offset % SECTOR > SECTOR - RECORD_HEAD as u64 || self.only_zeros_follow()?;
+                fault("the checksum of the record does not match".to_owned(), torn)
+            }
         }
+    }
+
+    fn only_zeros_follow(&mut self) -> Result<bool, OpenError> {
+        loop {
+            let failed = |source| OpenError::Io { path: self.path.clone(), doing: "read", source };
+            let bytes = self.input.fill_buf().map_err(failed)?;
+            let len = bytes.len();
+            if len == 0 || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(len == 0);
+            }
+            self.input.consume(len);
+        }
+    }
+
+    /// How large the file is, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Where the next record begins.

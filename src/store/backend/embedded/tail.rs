@@ -29,13 +29,13 @@ impl Tail {
     }
 
     /// Writes the file. A failure only costs the next start some certainty.
-    pub(super) fn write(self, disk: &dyn Disk, file: &mut DiskFile) {
+    pub(super) fn write(self, disk: &dyn Disk, file: &DiskFile) {
         let mut bytes = [0; SIZE];
         bytes[..8].copy_from_slice(&self.segment.0.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.len.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..16]);
         bytes[16..].copy_from_slice(&crc.to_le_bytes());
-        if let Err(error) = disk.overwrite(file, &bytes) {
+        if let Err(error) = disk.write(file, 0, &bytes) {
             tracing::debug!(%error, "can't note how far the log is durable");
         }
     }

@@ -16,7 +16,7 @@ use crate::store::{Commit, History, HistoryLimits, Options, Snapshot, Store, Tra
 use faulty::FaultyDisk;
 
 /// Everything happens within a few commits.
-const TINY: Limits = Limits { segment_bytes: 700, checkpoint_bytes: 1500, close_bytes: 0 };
+const TINY: Limits = Limits { segment_bytes: 700, step_bytes: 300, checkpoint_bytes: 1500, close_bytes: 0 };
 
 fn open_tiny(folder: &Path) -> Result<Files, OpenError> {
     Files::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), TINY)
@@ -50,6 +50,7 @@ fn live(backend: &mut Files, script: &mut Script) -> Vec<Snapshot> {
     for batch in life() {
         let (state, commits) = script.batch(batch);
         backend.append(&commits).expect("a disk that works");
+        backend.settle();
         script.state = state;
         backend.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
         backend.settle();
@@ -59,9 +60,12 @@ fn live(backend: &mut Files, script: &mut Script) -> Vec<Snapshot> {
 }
 
 impl Files {
-    /// Waits for the checkpoint in the making.
+    /// Waits for the segment and the checkpoint in the making.
     fn settle(&mut self) {
         let opened = self.opened.as_mut().expect("loaded first");
+        while opened.log.next.as_ref().is_some_and(|making| !making.is_finished()) {
+            std::thread::yield_now();
+        }
         opened.finish_checkpoint(&*self.disk, &self.folder);
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::disk::Disk;
-use super::faulty::{FaultyDisk, Trouble};
+use super::faulty::{FaultyDisk, Kept, Trouble};
 use super::{Files, TINY, life, load, open_tiny};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, pod, put, transaction};
@@ -32,6 +32,7 @@ fn live(disk: Arc<FaultyDisk>, folder: &Path, retry: bool) -> Outcome {
             outcome.in_doubt = Some((state, commits));
             return outcome;
         }
+        backend.settle();
         script.state = state;
         outcome.acknowledged = script.state.clone();
         outcome.commits.extend(commits);
@@ -89,7 +90,12 @@ fn a_crash_in_the_middle_of_any_operation_loses_nothing_acknowledged() {
 
 #[test]
 fn a_power_failure_at_any_operation_loses_nothing_acknowledged() {
-    at_every_operation(Trouble::PowerFailure, false);
+    at_every_operation(Trouble::PowerFailure(Kept::First), false);
+}
+
+#[test]
+fn a_power_failure_that_keeps_the_end_of_a_write_and_not_its_beginning_loses_nothing_acknowledged() {
+    at_every_operation(Trouble::PowerFailure(Kept::Last), false);
 }
 
 #[test]

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::OpenError;
+use super::super::record::{Reader, file_head};
+use super::super::rows::HeaderRow;
 use super::{files, live, load, open_tiny, put_files};
 use crate::api::Revision;
 use crate::store::Stored;
@@ -58,12 +60,30 @@ fn refused(damaged: &Files, state: &(Revision, Vec<Stored>)) -> Option<String> {
     }
 }
 
+/// Where the contents of a file end, and zeros begin.
+fn contents_len(name: &str, bytes: &[u8]) -> usize {
+    if name == "tail" {
+        return bytes.len();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    put_files(folder.path(), &[(name.to_owned(), bytes.to_owned())].into());
+    let (mut reader, _) = Reader::open(&folder.path().join(name)).unwrap();
+    loop {
+        let offset = reader.offset();
+        match reader.next::<()>().unwrap() {
+            Some(record) => record.unwrap(),
+            None => return offset as usize,
+        }
+    }
+}
+
 #[test]
 fn a_flipped_bit_anywhere_is_refused_with_the_file_named_or_harmless_in_the_tail() {
     for closed in [true, false] {
         let (files, state) = small_store(closed);
         for (name, bytes) in &files {
-            for position in (0..bytes.len()).step_by(97).chain((0..bytes.len().min(64)).step_by(5)).chain([bytes.len() - 1]) {
+            let contents = contents_len(name, bytes);
+            for position in (0..contents).step_by(97).chain((0..contents.min(64)).step_by(5)).chain([contents - 1]) {
                 let mut damaged = files.clone();
                 damaged.get_mut(name).unwrap()[position] ^= 1 << (position % 8);
                 let expected = (name != "tail").then(|| name.clone());
@@ -74,16 +94,69 @@ fn a_flipped_bit_anywhere_is_refused_with_the_file_named_or_harmless_in_the_tail
 }
 
 #[test]
+fn a_flipped_bit_in_the_zeros_after_the_last_record_loses_nothing() {
+    let (files, state) = small_store(false);
+    let mut zeros = 0;
+    for name in files.keys().filter(|name| name.starts_with("log-")) {
+        for position in (contents_len(name, &files[name])..files[name].len()).step_by(5) {
+            let mut damaged = files.clone();
+            damaged.get_mut(name).unwrap()[position] ^= 1 << (position % 8);
+            let blamed = refused(&damaged, &state);
+            // Only the last segment can have a write that was cut short.
+            assert!(blamed.is_none_or(|blamed| blamed == *name), "{name} at {position}");
+            zeros += 1;
+        }
+    }
+    assert!(zeros > 30, "segments are written over zeros: {zeros}");
+}
+
+#[test]
+fn zeros_where_acknowledged_records_were_are_refused() {
+    let (files, state) = small_store(false);
+    let last = files.keys().rfind(|name| name.starts_with("log-")).unwrap();
+    let contents = contents_len(last, &files[last]);
+    for begin in (0..contents).step_by(31) {
+        for end in [begin + 8, contents, files[last].len()] {
+            let mut damaged = files.clone();
+            damaged.get_mut(last).unwrap()[begin..end.max(begin + 1)].fill(0);
+            assert_eq!(refused(&damaged, &state).as_ref(), Some(last), "{begin}..{end}");
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_was_prepared_and_not_written_to_is_sound_whatever_became_of_its_zeros() {
+    let (mut files, state) = small_store(false);
+    files.remove("tail");
+    let first = files.keys().find(|name| name.starts_with("log-")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    put_files(folder.path(), &files);
+    let (_, HeaderRow { cluster_id, role, .. }) = Reader::open(&folder.path().join(first)).unwrap();
+    // As if a crash had come right after the new segment got its name.
+    let revision = state.0.next();
+    let head = file_head(&HeaderRow { cluster_id, role, revision: revision.0 });
+    for zeros in [0, 1, 7, 8, 9, 100, 5000] {
+        let mut prepared = files.clone();
+        let mut segment = head.clone();
+        segment.resize(head.len() + zeros, 0);
+        prepared.insert(format!("log-{:020}", revision.0), segment);
+        assert_eq!(refused(&prepared, &state), None, "{zeros} zeros");
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_off_is_refused_by_name_or_harmless_in_the_tail() {
     for closed in [true, false] {
         let (files, state) = small_store(closed);
         for (name, bytes) in &files {
+            let contents = contents_len(name, bytes);
             for len in (0..bytes.len()).step_by(53).chain(bytes.len().saturating_sub(9)..bytes.len()) {
                 let mut damaged = files.clone();
                 damaged.get_mut(name).unwrap().truncate(len);
                 let blamed = refused(&damaged, &state);
                 match name.as_str() {
                     "tail" => assert_eq!(blamed, None, "{name} cut to {len}"),
+                    name if len >= contents => assert_eq!(blamed, None, "{name} without some of its zeros"),
                     // When the end of a segment that isn't the last one falls between two records, it shows at the next segment.
                     name => assert!(blamed.as_deref() >= Some(name), "{name} cut to {len}: {blamed:?}"),
                 }
@@ -139,13 +212,23 @@ fn a_format_of_the_future_is_refused_as_such() {
 fn a_last_write_that_was_cut_short_and_never_acknowledged_is_dropped() {
     let (files, state) = small_store(false);
     let last = files.keys().rfind(|name| name.starts_with("log-")).unwrap();
-    for torn in [&[7][..], &[0; 8], &[0; 300], &[20, 0, 0, 0, 1, 2, 3, 4, 5], &[1, 0, 0, 0, 1, 2, 3, 4, 5]] {
-        let mut damaged = files.clone();
-        damaged.get_mut(last).unwrap().extend_from_slice(torn);
-        assert_eq!(refused(&damaged, &state), None, "{torn:?}");
+    let contents = contents_len(last, &files[last]);
+    for torn in [&[7][..], &[0; 8], &[0; 300], &[20, 0, 0, 0, 1, 2, 3, 4, 5], &[1, 0, 0, 0, 1, 2, 3, 4, 5], &[0, 0, 0, 0, 0, 0, 0, 0, 5]] {
+        for zeros in [0, 1, 7, 8, 9, 1000] {
+            let mut damaged = files.clone();
+            let bytes = damaged.get_mut(last).unwrap();
+            bytes.truncate(contents);
+            bytes.extend_from_slice(torn);
+            bytes.resize(contents + torn.len() + zeros, 0);
+            assert_eq!(refused(&damaged, &state), None, "{torn:?} and {zeros} zeros");
+        }
     }
-    // A write that isn't the last one was synced before the next began: this is no crash.
+    // A write that isn't the last one was synced before the next began: this is no crash. Unless the head lies in two sectors: then its length may be
+    // what is torn.
     let mut damaged = files.clone();
-    damaged.get_mut(last).unwrap().extend_from_slice(&[1, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
-    assert_eq!(refused(&damaged, &state).as_ref(), Some(last));
+    let bytes = damaged.get_mut(last).unwrap();
+    bytes.truncate(contents);
+    bytes.extend_from_slice(&[1, 0, 0, 0, 1, 2, 3, 4, 5, 6]);
+    let in_two_sectors = contents % 512 > 504;
+    assert_eq!(refused(&damaged, &state).as_ref(), Some(last).filter(|_| !in_two_sectors));
 }

@@ -13,9 +13,16 @@ pub(super) enum Trouble {
     /// The process dies in the middle of it: a write is half done, everything else is done.
     Tear,
     /// The power fails in the middle of it: what was not synced is half there, names that were not synced are as before.
-    PowerFailure,
+    PowerFailure(Kept),
     /// It fails, a write half done, and everything works again.
     Error(ErrorKind),
+}
+
+/// Which half of what was not synced survives a power failure: a disk writes in whatever order it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    First,
+    Last,
 }
 
 /// A disk on which one operation goes wrong. After a crash nothing changes any more.
@@ -31,8 +38,10 @@ struct State {
     crashed: bool,
     /// Files with this in their names can't be made.
     no_space_for: Option<&'static str>,
-    /// For each file: how much of it is synced. The tail is overwritten, not appended to: its first contents stand for an old version.
-    synced: HashMap<PathBuf, u64>,
+    /// So many bytes are all that the files of a folder may have.
+    space: Option<u64>,
+    /// For each file: its contents when it was synced last. The tail never is: its first contents stand for an old version.
+    synced: HashMap<PathBuf, Vec<u8>>,
     old_tail: Option<Vec<u8>>,
     /// What has to be undone if the power fails before the folder is synced, in order: renames, and removals as the contents.
     unsynced_names: Vec<Name>,
@@ -75,19 +84,21 @@ impl FaultyDisk {
         self.state.lock().unwrap().no_space_for = name;
     }
 
+    pub(super) fn space(&self, bytes: Option<u64>) {
+        self.state.lock().unwrap().space = bytes;
+    }
+
     /// What the power failure leaves. Call it when the store is gone.
     pub(super) fn lose_what_was_not_synced(&self) {
         let mut state = self.state.lock().unwrap();
-        if !state.crashed || !matches!(state.trouble, Some((_, Trouble::PowerFailure))) {
-            return;
-        }
+        let Some((_, Trouble::PowerFailure(kept))) = state.trouble.filter(|_| state.crashed) else { return };
         for (path, synced) in &state.synced {
             let Ok(bytes) = std::fs::read(path) else { continue };
-            let kept = match &state.old_tail {
+            let left = match &state.old_tail {
                 Some(old) if path.ends_with("tail") => old.clone(),
-                _ => bytes[..(*synced as usize + (bytes.len() - *synced as usize) / 2)].to_vec(),
+                _ => half_of_what_changed(synced, &bytes, kept),
             };
-            std::fs::write(path, kept).unwrap();
+            std::fs::write(path, left).unwrap();
         }
         while let Some(name) = state.unsynced_names.pop() {
             match name {
@@ -110,7 +121,7 @@ impl FaultyDisk {
                 state.crashed = !matches!(trouble, Trouble::Error(_));
                 match trouble {
                     Trouble::Crash => Course::Fail(dead()),
-                    Trouble::Tear | Trouble::PowerFailure => Course::Half(dead()),
+                    Trouble::Tear | Trouble::PowerFailure(_) => Course::Half(dead()),
                     Trouble::Error(kind) => Course::Half(kind.into()),
                 }
             }
@@ -136,6 +147,45 @@ impl FaultyDisk {
     }
 }
 
+impl FaultyDisk {
+    /// How many of the bytes there is space for. To write over what is there needs none.
+    fn fits(&self, file: &DiskFile, offset: u64, bytes: usize) -> io::Result<usize> {
+        let Some(space) = self.state.lock().unwrap().space else { return Ok(bytes) };
+        let mut used = 0;
+        for entry in std::fs::read_dir(file.path.parent().unwrap())? {
+            used += entry?.metadata()?.len();
+        }
+        let there = file.file.metadata()?.len().saturating_sub(offset);
+        Ok(bytes.min((there + space.saturating_sub(used)) as usize))
+    }
+
+    /// Only if it will be asked for, as files may be large.
+    fn remember(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        if matches!(state.trouble, Some((_, Trouble::PowerFailure(_)))) {
+            state.synced.insert(path.to_owned(), std::fs::read(path)?);
+        }
+        Ok(())
+    }
+}
+
+fn half_of_what_changed(before: &[u8], after: &[u8], kept: Kept) -> Vec<u8> {
+    let changed = before.iter().zip(after).position(|(before, after)| before != after).unwrap_or(before.len().min(after.len()));
+    let middle = changed + (after.len() - changed) / 2;
+    let mut left = match kept {
+        Kept::First => after[..middle].to_vec(),
+        Kept::Last => before[..middle.min(before.len())].to_vec(),
+    };
+    match kept {
+        Kept::First => left.extend_from_slice(before.get(middle..).unwrap_or_default()),
+        Kept::Last => {
+            left.resize(middle, 0);
+            left.extend_from_slice(&after[middle..]);
+        }
+    }
+    left
+}
+
 impl Disk for FaultyDisk {
     fn create(&self, path: &Path) -> io::Result<DiskFile> {
         self.whole(|| {
@@ -144,7 +194,7 @@ impl Disk for FaultyDisk {
                 return Err(ErrorKind::StorageFull.into());
             }
             let file = RealDisk.create(path)?;
-            self.state.lock().unwrap().synced.insert(path.to_owned(), 0);
+            self.state.lock().unwrap().synced.insert(path.to_owned(), Vec::new());
             Ok(file)
         })
     }
@@ -153,35 +203,29 @@ impl Disk for FaultyDisk {
         self.whole(|| RealDisk.open(path))
     }
 
-    fn write(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
-        self.halved(bytes, |bytes| RealDisk.write(file, bytes))
-    }
-
-    fn overwrite(&self, file: &mut DiskFile, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, file: &DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.halved(bytes, |bytes| {
-            RealDisk.overwrite(file, bytes)?;
-            self.state.lock().unwrap().old_tail.get_or_insert_with(|| bytes.to_vec());
-            Ok(())
+            let fits = self.fits(file, offset, bytes.len())?;
+            RealDisk.write(file, offset, &bytes[..fits])?;
+            if file.path.ends_with("tail") {
+                self.state.lock().unwrap().old_tail.get_or_insert_with(|| bytes.to_vec());
+            }
+            if fits < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
         })
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
         // Nothing is really synced, for speed. A power failure in the middle of a sync has not synced everything.
         match self.course() {
-            Course::Normal => {
-                let len = file.file.metadata()?.len();
-                self.state.lock().unwrap().synced.insert(file.path.clone(), len);
-                Ok(())
-            }
+            Course::Normal => self.remember(&file.path),
             Course::Half(error) | Course::Fail(error) => Err(error),
         }
     }
 
-    fn truncate(&self, file: &mut DiskFile, len: u64) -> io::Result<()> {
+    fn truncate(&self, file: &DiskFile, len: u64) -> io::Result<()> {
         self.whole(|| {
-            let mut state = self.state.lock().unwrap();
-            if let Some(synced) = state.synced.get_mut(&file.path) {
-                *synced = len.min(*synced);
+            if let Some(synced) = self.state.lock().unwrap().synced.get_mut(&file.path) {
+                synced.truncate(len as usize);
             }
             RealDisk.truncate(file, len)
         })

@@ -7,7 +7,7 @@ use super::faulty::{FaultyDisk, Trouble};
 use super::{TINY, load, open_tiny, store_in};
 use crate::api::Revision;
 use crate::error::Error;
-use crate::store::fixtures::{Script, pod, pod_key, put, transaction};
+use crate::store::fixtures::{Script, contents, pod, pod_key, put, transaction};
 use crate::store::{HistoryLimits, Options, Store};
 use crate::time::Clock;
 
@@ -66,6 +66,58 @@ async fn after_a_failed_sync_the_store_is_read_only_until_a_restart() {
     let again = store_on(&disk, folder.path());
     assert!(again.snapshot().get(&pod_key("a")).is_some() && again.snapshot().get(&pod_key("c")).is_none());
     put_pod(&again, "d").await.unwrap();
+}
+
+#[test]
+fn without_space_for_zeros_the_log_grows_by_what_is_written_and_goes_on_when_there_is_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let mut backend = Files::open_on(Arc::clone(&disk) as _, folder.path().to_owned(), TINY).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    let used = |folder: &Path| super::files(folder).values().map(|bytes| bytes.len() as u64).sum::<u64>();
+    let (mut acknowledged, mut refused) = (0, 0);
+    for round in 0..400 {
+        // Space comes in pieces that fit a record sometimes, and a segment or a step never, until it is there for everything.
+        disk.space((round < 300).then(|| used(folder.path()) + 97 * (round % 3)));
+        let (state, commits) = script.batch([transaction([put(pod(&format!("p{round}"), "", &[]))])]);
+        match backend.append(&commits) {
+            Ok(()) => {
+                script.state = state;
+                acknowledged += 1;
+            }
+            Err(error) => {
+                assert!(matches!(&error, Error::Exhausted { message, .. } if message.contains("disk is full")), "{error:?}");
+                assert!(round < 300, "there is space again");
+                refused += 1;
+            }
+        }
+        backend.settle();
+    }
+    assert!(acknowledged > 150 && refused > 50, "{acknowledged} written, {refused} refused");
+    drop(backend);
+    disk.space(None);
+    let (state, _) = load(&mut open_tiny(folder.path()).unwrap()).unwrap();
+    assert_eq!(contents(&state), contents(&script.state));
+}
+
+#[test]
+fn a_segment_is_full_of_zeros_before_it_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = open_tiny(folder.path()).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    let newest = || super::files(folder.path()).into_iter().rfind(|(name, _)| name.starts_with("log-0")).unwrap();
+    for _ in 0..20 {
+        let (name, _) = newest();
+        let (state, commits) = script.batch([transaction([put(pod("p", "", &[]))])]);
+        backend.append(&commits).unwrap();
+        backend.settle();
+        script.state = state;
+        let (now, bytes) = newest();
+        assert!(now == name || bytes.len() as u64 == TINY.segment_bytes, "{now} has {} bytes", bytes.len());
+    }
+    assert!(newest().0.as_str() > "log-00000000000000000010", "{}", newest().0);
+    drop(backend);
+    assert!(super::files(folder.path()).keys().all(|name| !name.ends_with(".unfinished")), "what was prepared is gone");
 }
 
 #[test]
