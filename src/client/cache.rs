@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::contents::{Changes, Contents};
 use super::follow::{Follow, Step};
 use super::{Backoff, Client};
-use crate::api::v1::{Object, Selector};
+use crate::api::v1::{Object, Selector, WatchRequest};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::error::Error;
 use crate::tasks::Tasks;
@@ -24,7 +24,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 ///
 /// Guarantees: a reader sees the state of one revision, never a half; revisions only grow, unless the server lost its past; every change
 /// of a key is told to every subscriber after it can be read. A broken connection is resumed where it broke; when the history no longer reaches
-/// back, the whole state is fetched aside and put in place at once, and only what differs is told.
+/// back, what differs from the state that is held is fetched aside and put in place at once, and only that is told. The whole state is fetched again
+/// only when the server has lost its past, or what is held would take more than 32 MiB to tell.
 #[derive(Clone)]
 pub struct Cache(Arc<Shared>);
 
@@ -81,6 +82,11 @@ impl Cache {
         self.read().relists()
     }
 
+    /// How often only the difference to what was held had to be fetched because the history no longer reached back.
+    pub fn bridges(&self) -> u64 {
+        self.read().bridges()
+    }
+
     /// An object. The namespace is ignored for kinds that live in none.
     pub fn get<R: Resource>(&self, namespace: &str, name: &str) -> Option<Cached<R>> {
         Cached::new(self.get_object(&ObjectKey::new(R::KIND, namespace, name))?)
@@ -121,13 +127,11 @@ impl Cache {
         loop {
             let error = self.connection(&client, &selectors, &mut follow, &mut backoff).await;
             metrics::counter!("bluebird_client_watch_reconnects_total").increment(1);
-            let was_collecting = follow.is_collecting();
+            let could_resume = follow.is_resuming();
             follow.failed(&error);
-            let relist = follow.is_collecting() && !was_collecting;
             let delay = client.reconnect_delay(&mut backoff);
-            if relist {
-                self.write().count_relist();
-                tracing::info!(%error, "a watch can't be resumed; fetching the whole state");
+            if could_resume && !follow.is_resuming() {
+                tracing::info!(%error, "a watch can't be resumed; fetching what is needed of the state");
             } else if error.is_retryable() {
                 tracing::debug!(%error, ?delay, "a watch broke");
             } else {
@@ -139,7 +143,7 @@ impl Cache {
 
     /// One connection, until it fails.
     async fn connection(&self, client: &Client, selectors: &[Selector], follow: &mut Follow, backoff: &mut Backoff) -> Error {
-        let mut incoming = match client.watch(follow.request(selectors)).await {
+        let mut incoming = match client.watch(self.request(selectors, follow)).await {
             Ok(incoming) => incoming,
             Err(error) => return error,
         };
@@ -155,6 +159,10 @@ impl Cache {
                 Err(error) => return error,
             }
         }
+    }
+
+    fn request(&self, selectors: &[Selector], follow: &mut Follow) -> WatchRequest {
+        follow.request(selectors, self.read().objects())
     }
 
     fn apply(&self, step: Step) {

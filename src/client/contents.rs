@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Objects, Step};
-use crate::api::v1::Object;
+use super::follow::{Differences, Objects, Step};
 use crate::api::{ObjectKey, Revision};
 
 /// Objects as of one revision.
@@ -18,6 +17,7 @@ pub(super) struct Contents {
     /// `None` before the first whole state.
     revision: Option<Revision>,
     relists: u64,
+    bridges: u64,
     subscribers: Vec<Weak<Subscription>>,
 }
 
@@ -34,8 +34,8 @@ impl Contents {
         self.relists
     }
 
-    pub(super) fn count_relist(&mut self) {
-        self.relists += 1;
+    pub(super) fn bridges(&self) -> u64 {
+        self.bridges
     }
 
     /// Takes a step and tells the subscribers what it changed. Returns the revision that it reached, if any.
@@ -43,7 +43,14 @@ impl Contents {
         let (changed, revision) = match step {
             Step::Wait => return None,
             Step::Advance(changes, revision) => (self.advance(changes), revision),
-            Step::Replace(objects, revision) => (self.replace(objects), revision),
+            Step::Bridge(differences, revision) => {
+                self.bridges += 1;
+                (self.advance(differences), revision)
+            }
+            Step::Replace(objects, revision) => {
+                self.relists += u64::from(self.revision.is_some());
+                (self.replace(objects), revision)
+            }
         };
         self.revision = Some(revision);
         self.tell(&changed);
@@ -64,7 +71,7 @@ impl Contents {
         self.subscribers.iter().filter_map(Weak::upgrade).for_each(|subscription| subscription.wake.notify_one());
     }
 
-    fn advance(&mut self, changes: Vec<(ObjectKey, Option<Arc<Object>>)>) -> Vec<ObjectKey> {
+    fn advance(&mut self, changes: Differences) -> Vec<ObjectKey> {
         let mut changed = Vec::with_capacity(changes.len());
         for (key, object) in changes {
             changed.push(key.clone());

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::Client;
 use super::servers::{Server, Servers};
-use crate::api::v1::{Event, Object, ObjectMeta, Pod, WatchRequest, WatchResponse, event};
+use crate::api::v1::{Event, KnownObject, Object, ObjectMeta, ObjectRef, Pod, WatchRequest, WatchResponse, event};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::error::Error;
 use crate::tasks::Tasks;
@@ -81,6 +81,7 @@ impl History {
     /// The messages that a watch begins with.
     pub(super) fn answer(&self, request: &WatchRequest) -> Result<Vec<WatchResponse>, Error> {
         match (request.send_initial, request.from_revision) {
+            (true, _) if !request.known.is_empty() => Ok(self.difference(&request.known)),
             (true, _) => Ok(self.initial()),
             (false, 0) => Ok(Vec::new()),
             (false, from) if from < self.compacted => Err(Error::Compacted { requested: Revision(from), oldest: Revision(self.compacted) }),
@@ -97,11 +98,38 @@ impl History {
 
     fn initial(&self) -> Vec<WatchResponse> {
         let added = |object: &Arc<Object>| Event { r#type: event::Type::Added.into(), object: Some((**object).clone()) };
-        let events: Vec<_> = self.state_at(self.revision()).values().map(added).collect();
+        self.paged(self.state_at(self.revision()).values().map(added).collect())
+    }
+
+    fn difference(&self, known: &[KnownObject]) -> Vec<WatchResponse> {
+        let mut known: BTreeMap<_, _> =
+            known.iter().filter_map(|known| Some((key_of(known.r#ref.as_ref()?), known.resource_version))).collect();
+        let mut events = Vec::new();
+        for (key, object) in self.state_at(self.revision()) {
+            let change = match known.remove(&key) {
+                Some(version) if version == object.meta().resource_version => continue,
+                Some(_) => event::Type::Modified,
+                None => event::Type::Added,
+            };
+            events.push(Event { r#type: change.into(), object: Some((*object).clone()) });
+        }
+        events.extend(known.into_keys().map(|key| {
+            let metadata = ObjectMeta { name: key.name().into(), resource_version: self.revision().0, ..Default::default() };
+            let object = Pod { metadata: Some(metadata), ..Default::default() }.into_object();
+            Event { r#type: event::Type::Deleted.into(), object: Some(object) }
+        }));
+        self.paged(events)
+    }
+
+    fn paged(&self, events: Vec<Event>) -> Vec<WatchResponse> {
         let mut pages: Vec<_> = events.chunks(PAGE).map(|events| WatchResponse { events: events.to_vec(), ..Default::default() }).collect();
         pages.push(WatchResponse { revision: self.revision().0, synced: true, ..Default::default() });
         pages
     }
+}
+
+fn key_of(reference: &ObjectRef) -> ObjectKey {
+    ObjectKey::new(Kind::Pod, &reference.namespace, &reference.name)
 }
 
 /// Serves a history over in-memory connections.

@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::v1::{Event, Object, Selector, WatchRequest, WatchResponse, event};
+use crate::api::v1::{Event, KnownObject, Object, Selector, WatchRequest, WatchResponse, event};
 use crate::api::{ObjectKey, Revision};
 use crate::error::{Error, Result};
 
 /// Objects by key, as of one revision.
 pub(super) type Objects = BTreeMap<ObjectKey, Arc<Object>>;
 
+/// Changes by key, `None` for what is gone.
+pub(super) type Differences = Vec<(ObjectKey, Option<Arc<Object>>)>;
+
+/// The largest request that tells what is held, in bytes. Beyond that the whole state is asked for.
+const KNOWN_BYTES: usize = 32 * 1024 * 1024;
+
 /// Where a cache stands with its server.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Follow {
     /// The whole state is being sent. It is collected aside, so that readers see the old state, whole, until the new one is.
     Collecting(Objects),
+    /// What differs from the state of this revision, which is held, is being sent, since the history between is gone. It is collected aside, too.
+    Comparing(Revision, Differences),
     /// Everything up to this revision is known.
     Resuming(Revision),
 }
@@ -24,8 +32,10 @@ pub(super) enum Follow {
 pub(super) enum Step {
     /// Nothing yet.
     Wait,
-    /// These objects changed, `None` for one that is gone; then this revision is reached.
-    Advance(Vec<(ObjectKey, Option<Arc<Object>>)>, Revision),
+    /// These objects changed; then this revision is reached.
+    Advance(Differences, Revision),
+    /// This is all that has changed over a gap in the history; then this revision is reached.
+    Bridge(Differences, Revision),
     /// This is the state now, whatever it was.
     Replace(Objects, Revision),
 }
@@ -36,13 +46,20 @@ impl Follow {
         Follow::Collecting(Objects::new())
     }
 
-    /// What to ask for on a new connection.
-    pub(super) fn request(&self, selectors: &[Selector]) -> WatchRequest {
+    /// What to ask for on a new connection, by whoever holds these objects.
+    pub(super) fn request(&mut self, selectors: &[Selector], held: &Objects) -> WatchRequest {
+        let mut known = Vec::new();
+        if let Follow::Comparing(..) = self {
+            match describe(held, KNOWN_BYTES) {
+                Some(described) => known = described,
+                None => *self = Self::new(),
+            }
+        }
         let (send_initial, from_revision) = match self {
-            Follow::Collecting(_) => (true, 0),
+            Follow::Collecting(_) | Follow::Comparing(..) => (true, 0),
             Follow::Resuming(revision) => (false, revision.0),
         };
-        WatchRequest { selectors: selectors.to_vec(), from_revision, send_initial, known: Vec::new() }
+        WatchRequest { selectors: selectors.to_vec(), from_revision, send_initial, known }
     }
 
     /// Takes a message of the connection that [`Follow::request`] opened.
@@ -51,9 +68,10 @@ impl Follow {
     /// [`Error::Future`] when the server went back in time: it is not the one that was followed, and nothing that is known can be trusted.
     pub(super) fn message(&mut self, message: WatchResponse) -> Result<Step> {
         let revision = Revision(message.revision);
+        let changes = message.events.into_iter().filter_map(change);
         match self {
             Follow::Collecting(aside) => {
-                for (key, object) in message.events.into_iter().filter_map(change) {
+                for (key, object) in changes {
                     match object {
                         Some(object) => aside.insert(key, object),
                         None => aside.remove(&key),
@@ -66,31 +84,65 @@ impl Follow {
                 *self = Follow::Resuming(revision);
                 Ok(Step::Replace(objects, revision))
             }
-            Follow::Resuming(known) if revision < *known => Err(Error::Future { requested: *known, current: revision }),
+            Follow::Comparing(known, aside) => {
+                aside.extend(changes);
+                if !message.synced {
+                    return Ok(Step::Wait);
+                }
+                went_on(*known, revision)?;
+                let differences = std::mem::take(aside);
+                *self = Follow::Resuming(revision);
+                Ok(Step::Bridge(differences, revision))
+            }
             Follow::Resuming(known) => {
+                went_on(*known, revision)?;
                 *known = revision;
-                Ok(Step::Advance(message.events.into_iter().filter_map(change).collect(), revision))
+                Ok(Step::Advance(changes.collect(), revision))
             }
         }
     }
 
     /// Takes the end of a connection.
     pub(super) fn failed(&mut self, error: &Error) {
-        let resumable = match self {
+        *self = match (&*self, error) {
             // What was collected of an incomplete state is void: the next connection may begin at another revision.
-            Follow::Collecting(_) => false,
+            (Follow::Collecting(_), _) => Self::new(),
+            // What is held is of another cluster, or of a past that is lost.
+            (_, Error::Future { .. }) => Self::new(),
             // A watch "from revision 0" would begin at the present.
-            Follow::Resuming(Revision::ZERO) => false,
-            Follow::Resuming(_) => !matches!(error, Error::Compacted { .. } | Error::Future { .. } | Error::TokenExpired { .. }),
+            (Follow::Resuming(Revision::ZERO), _) => Self::new(),
+            (Follow::Resuming(revision), Error::Compacted { .. }) => Follow::Comparing(*revision, Vec::new()),
+            // A server that doesn't take what is held.
+            (Follow::Comparing(..), Error::Invalid(_) | Error::Exhausted { retry_after: None, .. }) => Self::new(),
+            (Follow::Comparing(revision, _), _) => Follow::Comparing(*revision, Vec::new()),
+            (Follow::Resuming(revision), _) => Follow::Resuming(*revision),
         };
-        if !resumable {
-            *self = Self::new();
-        }
     }
 
-    /// Whether the whole state is being asked for.
-    pub(super) fn is_collecting(&self) -> bool {
-        matches!(self, Follow::Collecting(_))
+    /// Whether only changes are asked for.
+    pub(super) fn is_resuming(&self) -> bool {
+        matches!(self, Follow::Resuming(_))
+    }
+}
+
+/// Each object with its version; `None` if that is more than `limit` bytes.
+fn describe(held: &Objects, limit: usize) -> Option<Vec<KnownObject>> {
+    let mut bytes = 0;
+    let describe = |(key, object): (&ObjectKey, &Arc<Object>)| {
+        let known = KnownObject { r#ref: Some(key.to_ref()), resource_version: object.meta().resource_version };
+        bytes += prost::encoding::message::encoded_len(KNOWN_TAG, &known);
+        (bytes <= limit).then_some(known)
+    };
+    held.iter().map(describe).collect()
+}
+
+/// The number of the field `known`; any would do for a length.
+const KNOWN_TAG: u32 = 4;
+
+fn went_on(known: Revision, revision: Revision) -> Result<()> {
+    match revision < known {
+        true => Err(Error::Future { requested: known, current: revision }),
+        false => Ok(()),
     }
 }
 

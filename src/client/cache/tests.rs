@@ -114,7 +114,10 @@ async fn after_compaction_only_what_differs_is_told() {
     };
     reached(&cache, revision).await;
     assert_eq!(changes.next().await, Some(keys(&["changed", "gone", "new"])));
-    assert_eq!(cache.relists(), 1);
+    assert_eq!((cache.relists(), cache.bridges()), (0, 1));
+    assert_eq!(cache.keys(), Vec::from_iter(keys(&["changed", "new", "same"])));
+    let known: Vec<_> = server.requests().last().expect("the last one").known.iter().map(|known| known.resource_version).collect();
+    assert_eq!(known, [2, 3, 1], "in the order of the names");
     assert!(Arc::ptr_eq(same.object(), cache.get::<Pod>("", "same").expect("is still there").object()), "one allocation per object");
     tasks.shutdown(BOUND).await;
 }

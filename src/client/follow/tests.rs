@@ -46,7 +46,7 @@ impl Scene {
     fn deliver(&mut self, follow: &mut Follow) {
         let history = &self.history;
         let Some(connection) = &mut self.connection else {
-            match history.answer(&follow.request(&[])) {
+            match history.answer(&follow.request(&[], self.contents.objects())) {
                 Ok(messages) => self.connection = Some(Connection { under_way: messages.into(), sent: history.revision().0 }),
                 Err(error) => follow.failed(&error),
             }
@@ -107,7 +107,7 @@ fn an_empty_server_is_not_resumed_since_revision_zero_would_mean_from_now_on() {
     let mut follow = Follow::new();
     assert_eq!(follow.message(synced_at(0)), Ok(Step::Replace(Objects::new(), Revision::ZERO)));
     follow.failed(&Error::Cancelled);
-    assert!(follow.request(&[]).send_initial);
+    assert!(follow.request(&[], &Objects::new()).send_initial);
 }
 
 #[test]
@@ -129,8 +129,65 @@ fn a_broken_connection_is_resumed_at_the_last_revision() {
     follow.message(synced_at(7)).expect("the state");
     follow.message(WatchResponse { revision: 9, ..Default::default() }).expect("a bookmark");
     follow.failed(&Error::Unavailable("cut".into()));
-    let request = follow.request(&[]);
+    let request = follow.request(&[], &Objects::new());
     assert_eq!((request.from_revision, request.send_initial), (9, false));
+}
+
+fn compacted() -> Error {
+    Error::Compacted { requested: Revision(7), oldest: Revision(9) }
+}
+
+/// A cache that holds a pod at revision 7 and can't be resumed from there.
+fn comparing() -> (Follow, Objects) {
+    let mut history = History::default();
+    history.put("web");
+    let held = history.state_at(Revision(1));
+    let mut follow = Follow::new();
+    follow.message(synced_at(7)).expect("the state");
+    follow.failed(&compacted());
+    (follow, held)
+}
+
+#[test]
+fn when_the_history_is_gone_what_is_held_is_told_until_the_difference_is_whole() {
+    let (mut follow, held) = comparing();
+    for _ in 0..2 {
+        let request = follow.request(&[], &held);
+        assert_eq!((request.from_revision, request.send_initial, request.known.len()), (0, true, 1));
+        assert_eq!(request.known[0].resource_version, 1);
+        assert_eq!(follow.message(WatchResponse::default()), Ok(Step::Wait));
+        follow.failed(&Error::Unavailable("cut".into()));
+    }
+    follow.request(&[], &held);
+    assert_eq!(follow.message(synced_at(9)), Ok(Step::Bridge(Vec::new(), Revision(9))));
+    follow.failed(&Error::Unavailable("cut".into()));
+    assert_eq!(follow.request(&[], &held).from_revision, 9);
+}
+
+#[test]
+fn a_server_that_has_lost_its_past_is_read_anew_without_telling_it_what_is_held() {
+    let (mut follow, held) = comparing();
+    let error = follow.message(synced_at(6)).expect_err("six after seven");
+    assert_eq!(error, Error::Future { requested: Revision(7), current: Revision(6) });
+    follow.failed(&error);
+    let request = follow.request(&[], &held);
+    assert!(request.send_initial && request.known.is_empty());
+}
+
+#[test]
+fn a_server_that_does_not_take_what_is_held_is_read_anew() {
+    let (mut follow, held) = comparing();
+    follow.failed(&Error::invalid("known", "is not supported yet"));
+    let request = follow.request(&[], &held);
+    assert!(request.send_initial && request.known.is_empty());
+}
+
+#[test]
+fn what_is_held_is_told_only_up_to_a_limit() {
+    let (_, held) = comparing();
+    let request = WatchRequest { known: describe(&held, usize::MAX).expect("no limit"), ..Default::default() };
+    let bytes = prost::Message::encoded_len(&request);
+    assert!(describe(&held, bytes).is_some() && describe(&held, bytes - 1).is_none());
 }
 
 #[test]
@@ -140,7 +197,7 @@ fn a_server_that_goes_back_in_time_is_read_anew() {
     let error = follow.message(WatchResponse { revision: 6, ..Default::default() }).expect_err("six after seven");
     assert_eq!(error, Error::Future { requested: Revision(7), current: Revision(6) });
     follow.failed(&error);
-    assert!(follow.request(&[]).send_initial);
+    assert!(follow.request(&[], &Objects::new()).send_initial);
 }
 
 #[test]
