@@ -37,5 +37,6 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 pub const MAX_OBJECT_BYTES: usize = 1024 * 1024;
 /// The most objects that one transaction may write.
 pub const MAX_TRANSACTION_OBJECTS: usize = 100;
-/// The most encoded bytes that one transaction may write: what etcd takes by default, so that the backends don't differ.
-pub const MAX_TRANSACTION_BYTES: usize = 1536 * 1024;
+/// The most encoded bytes that one transaction may write: the 1.5 MiB that etcd takes by default, less 128 KiB for keys and conditions, so that
+/// the backends don't differ.
+pub const MAX_TRANSACTION_BYTES: usize = 1408 * 1024;

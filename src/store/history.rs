@@ -21,7 +21,7 @@ impl Default for HistoryLimits {
     }
 }
 
-/// The last commits, in order, without a gap.
+/// The last commits, in order: every one after the oldest revision. Their numbers may have gaps.
 #[derive(Debug)]
 pub struct History {
     limits: HistoryLimits,
@@ -32,12 +32,12 @@ pub struct History {
 }
 
 impl History {
-    /// Knows nothing but that `revision` is the current one.
+    /// Knows nothing but that `revision` is the current one: nothing before it, and everything after it that will be pushed.
     pub(super) fn new(limits: HistoryLimits, revision: Revision) -> Self {
         Self { limits, commits: VecDeque::new(), bytes: 0, oldest: revision }
     }
 
-    /// Says what the current revision is, in case that no commit up to it is kept.
+    /// Says which revision is the current one while no commit is kept: what is pushed next is the first one after it.
     pub(super) fn reach(&mut self, revision: Revision) {
         if self.commits.is_empty() {
             self.oldest = revision;
@@ -46,9 +46,6 @@ impl History {
 
     /// Appends a commit and lets go of what exceeds the limits.
     pub(super) fn push(&mut self, commit: Arc<Commit>) {
-        if self.commits.is_empty() {
-            self.oldest = Revision(commit.revision.0 - 1);
-        }
         self.bytes += commit.bytes();
         self.commits.push_back(commit);
         while self.commits.len() > self.limits.revisions || self.bytes > self.limits.bytes {
@@ -107,6 +104,19 @@ mod tests {
             assert_eq!(after(&history, 3), Ok(vec![4, 5]));
             assert_eq!(after(&history, 2), Err(Error::Compacted { requested: Revision(2), oldest: Revision(3) }));
         }
+    }
+
+    #[test]
+    fn revisions_that_never_were_can_be_resumed_from_if_nothing_after_them_is_missing() {
+        let mut history = History::new(HistoryLimits { revisions: 2, bytes: usize::MAX }, Revision(5));
+        for revision in [9, 20, 21] {
+            history.push(Arc::new(Commit { revision: Revision(revision), time: Default::default(), events: Box::default() }));
+        }
+        assert_eq!((history.oldest(), after(&history, 9), after(&history, 15)), (Revision(9), Ok(vec![20, 21]), Ok(vec![20, 21])));
+        assert_eq!(after(&history, 8), Err(Error::Compacted { requested: Revision(8), oldest: Revision(9) }));
+        let mut history = History::new(HistoryLimits::default(), Revision(5));
+        history.push(Arc::new(Commit { revision: Revision(9), time: Default::default(), events: Box::default() }));
+        assert_eq!((history.oldest(), after(&history, 5)), (Revision(5), Ok(vec![9])));
     }
 
     #[test]

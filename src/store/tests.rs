@@ -107,7 +107,7 @@ async fn what_exceeds_a_limit_is_invalid_and_says_so() {
     let too_many = (0..=MAX_TRANSACTION_OBJECTS).map(|number| put(pod(&format!("p{number}"), "", &[])));
     invalid(commit(&store, too_many).await, "101 objects");
     let large = |name| put(large_pod(name, MAX_OBJECT_BYTES - 1000));
-    invalid(commit(&store, [large("a"), large("b")]).await, "1572864");
+    invalid(commit(&store, [large("a"), large("b")]).await, "1441792");
     invalid(commit(&store, [put(pod("a", "", &[])), delete("a")]).await, "named twice");
     invalid(commit(&store, [put(Default::default())]).await, "no kind");
     invalid(commit(&store, [put(pod("", "", &[]))]).await, "empty");
@@ -116,7 +116,7 @@ async fn what_exceeds_a_limit_is_invalid_and_says_so() {
     // Deleted objects count as well: they are sent to watches.
     commit(&store, [large("a")]).await.unwrap();
     commit(&store, [large("b")]).await.unwrap();
-    invalid(commit(&store, [delete("a"), delete("b")]).await, "1572864");
+    invalid(commit(&store, [delete("a"), delete("b")]).await, "1441792");
     commit(&store, [delete("a")]).await.unwrap();
 }
 

@@ -60,13 +60,13 @@ pub struct Committed {
 }
 
 impl Condition {
-    pub(super) fn check(self, key: &ObjectKey, current: Option<&Stored>) -> Result<(), Error> {
+    fn check(self, key: &ObjectKey, current: Option<Revision>) -> Result<(), Error> {
         match (self, current) {
             (Condition::Any, _) | (Condition::Absent, None) => Ok(()),
             (Condition::Absent, Some(_)) => Err(Error::AlreadyExists(key.to_ref())),
             (Condition::At(_), None) => Err(Error::not_found(key)),
-            (Condition::At(expected), Some(stored)) if stored.revision == expected => Ok(()),
-            (Condition::At(expected), Some(stored)) => Err(Error::Conflict { object: key.to_ref(), expected, actual: stored.revision }),
+            (Condition::At(expected), Some(actual)) if actual == expected => Ok(()),
+            (Condition::At(expected), Some(actual)) => Err(Error::Conflict { object: key.to_ref(), expected, actual }),
         }
     }
 }
@@ -98,6 +98,48 @@ impl Transaction {
             Some(pair) => Err(Error::invalid("", format!("{} is named twice in one transaction", pair[0]))),
             None => Ok(()),
         }
+    }
+
+    /// Whether it may happen in a state in which `revision_of` tells which revision last changed an object, if there is one.
+    pub(super) fn check(&self, revision_of: impl Fn(&ObjectKey) -> Option<Revision>) -> Result<(), Error> {
+        for write in &self.writes {
+            match write {
+                Write::Put { object, condition } => {
+                    let key = key_of(object);
+                    condition.check(&key, revision_of(&key))?;
+                }
+                Write::Delete { key, condition } => match revision_of(key) {
+                    None => return Err(Error::not_found(key)),
+                    current => condition.check(key, current)?,
+                },
+                Write::Require { key, condition } => match (self.leaves(key), revision_of(key)) {
+                    (Some(false), _) | (None, None) => return Err(Error::not_found(key)),
+                    (_, current) => condition.check(key, current)?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it leaves an object there or takes it away; `None` when it does neither.
+    pub(super) fn leaves(&self, wanted: &ObjectKey) -> Option<bool> {
+        self.writes.iter().find_map(|write| match write {
+            Write::Put { object, .. } => (key_of(object) == *wanted).then_some(true),
+            Write::Delete { key, .. } => (key == wanted).then_some(false),
+            Write::Require { .. } => None,
+        })
+    }
+}
+
+/// Which object is put by a transaction that has been measured.
+pub(super) fn key_of(object: &Object) -> ObjectKey {
+    object.key().expect("measured before: it has a kind")
+}
+
+/// Gives an object the revision that it is of.
+pub(super) fn stamp(object: &mut Object, revision: Revision) {
+    if let Some(meta) = object.meta_mut() {
+        meta.resource_version = revision.0;
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Files;
-use crate::api::v1::{Object, event::Type};
-use crate::api::{ObjectKey, Revision};
+use crate::api::Revision;
+use crate::api::v1::event::Type;
 use crate::error::{Error, Result};
-use crate::store::transaction::check_total;
+use crate::store::transaction::{check_total, key_of, stamp};
 use crate::store::{Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
 use crate::time::Clock;
 
@@ -161,7 +161,7 @@ impl Batch {
 
     /// Does one transaction in memory, whole or not at all.
     pub(in crate::store) fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
-        check_conditions(&self.state, &transaction)?;
+        transaction.check(|key| self.state.get(key).map(|stored| stored.revision))?;
         let revision = self.state.revision().next();
         let mut bytes = 0;
         let mut changes = Vec::with_capacity(transaction.writes.len());
@@ -184,33 +184,6 @@ impl Batch {
     }
 }
 
-fn check_conditions(state: &Snapshot, transaction: &Transaction) -> Result<()> {
-    for write in &transaction.writes {
-        match write {
-            Write::Put { object, condition } => {
-                let key = key_of(object);
-                condition.check(&key, state.get(&key))?;
-            }
-            Write::Delete { key, condition } => match state.get(key) {
-                Some(stored) => condition.check(key, Some(stored))?,
-                None => return Err(Error::not_found(key)),
-            },
-            Write::Require { key, .. } if !exists_after(transaction, key, state) => return Err(Error::not_found(key)),
-            Write::Require { key, condition } => condition.check(key, state.get(key))?,
-        }
-    }
-    Ok(())
-}
-
-fn exists_after(transaction: &Transaction, required: &ObjectKey, state: &Snapshot) -> bool {
-    let written = transaction.writes.iter().find_map(|write| match write {
-        Write::Put { object, .. } => (key_of(object) == *required).then_some(true),
-        Write::Delete { key, .. } => (key == required).then_some(false),
-        Write::Require { .. } => None,
-    });
-    written.unwrap_or_else(|| state.get(required).is_some())
-}
-
 fn event_of(write: Write, state: &Snapshot, revision: Revision) -> Option<Event> {
     match write {
         Write::Put { mut object, .. } => {
@@ -226,16 +199,6 @@ fn event_of(write: Write, state: &Snapshot, revision: Revision) -> Option<Event>
             Some(Event::new(Type::Deleted, key, &object, None))
         }
         Write::Require { .. } => None,
-    }
-}
-
-fn key_of(object: &Object) -> ObjectKey {
-    object.key().expect("measured before: it has a kind")
-}
-
-fn stamp(object: &mut Object, revision: Revision) {
-    if let Some(meta) = object.meta_mut() {
-        meta.resource_version = revision.0;
     }
 }
 

@@ -99,6 +99,7 @@ impl Replay<'_> {
         reader.expect(&header, Role::Log, first.0, self.cluster_id.as_deref())?;
         self.cluster_id = Some(header.cluster_id);
         self.check_begins(first, &reader)?;
+        self.history.reach(Revision(first.0.saturating_sub(1)));
         self.next = Some(first);
         // The tail only speaks of the segment that was written to last.
         let durable = self.tail.filter(|tail| tail.segment == first).map_or(reader.offset(), |tail| tail.len);
