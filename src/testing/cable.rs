@@ -11,7 +11,7 @@ use crate::tasks::Tasks;
 
 /// A TCP forwarder to wherever the apiserver listens at the moment. Its own address never changes. Dropping it cuts everything.
 #[derive(Debug)]
-pub(crate) struct Cable {
+pub struct Cable {
     address: SocketAddr,
     line: watch::Sender<Line>,
     /// Carries, and ends with this.
@@ -40,7 +40,10 @@ pub enum Link {
 
 impl Cable {
     /// A cable to `target`.
-    pub(crate) async fn new(target: SocketAddr) -> io::Result<Cable> {
+    ///
+    /// # Errors
+    /// What the operating system says when there is no free port.
+    pub async fn new(target: SocketAddr) -> io::Result<Cable> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let line = watch::Sender::new(Line { target: Some(target), link: Link::Good, cuts: 0 });
@@ -50,22 +53,22 @@ impl Cable {
     }
 
     /// The client's end.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Leads elsewhere from now on; what was connected is reset.
-    pub(crate) fn lead_to(&self, target: Option<SocketAddr>) {
+    pub fn lead_to(&self, target: Option<SocketAddr>) {
         self.line.send_modify(|line| *line = Line { target, cuts: line.cuts + 1, ..*line });
     }
 
     /// Resets every connection. New ones are carried as before.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.line.send_modify(|line| line.cuts += 1);
     }
 
     /// Changes what happens to bytes; connections that lost some are reset.
-    pub(crate) fn set_link(&self, link: Link) {
+    pub fn set_link(&self, link: Link) {
         self.line.send_modify(|line| line.link = link);
     }
 }

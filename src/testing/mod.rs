@@ -42,7 +42,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 pub use builder::Builder;
-pub use cable::Link;
+pub use cable::{Cable, Link};
 pub use witness::Witness;
 
 use crate::api::condition;
@@ -53,7 +53,6 @@ use crate::client::{Cache, Client};
 use crate::cluster::ControlPlane;
 use crate::tasks::Tasks;
 use crate::time::Clock;
-use cable::Cable;
 use node::TestNode;
 
 /// How long a test's own tasks get to end.

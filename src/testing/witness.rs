@@ -59,11 +59,11 @@ impl Witness {
         self.recordings.iter().map(|recording| recording.watched().streams.len().saturating_sub(1)).sum()
     }
 
-    /// Waits until every watch has been sent everything up to now, and compares that with what one uninterrupted watch is sent.
+    /// Waits until every watch has been sent everything up to now, and compares that with what one uninterrupted watch is sent, which it returns.
     ///
     /// # Errors
     /// A sentence for each guarantee that a watch broke.
-    pub async fn verify(&self, client: &Client) -> std::result::Result<(), String> {
+    pub async fn verify(&self, client: &Client) -> std::result::Result<Vec<WatchResponse>, String> {
         let wrong = |error: Error| format!("the watches can't be compared: {error}");
         let now = client.list_objects(Selector { kind: "Namespace".into(), ..Default::default() }).await.map_err(wrong)?.revision;
         for recording in &self.recordings {
@@ -77,7 +77,7 @@ impl Witness {
         };
         let broken = recorded.check(SILENCE);
         match broken.is_empty() {
-            true => Ok(()),
+            true => Ok(messages),
             false => Err(broken.iter().map(|broken| format!("{broken}\n")).collect()),
         }
     }
