@@ -17,6 +17,18 @@ pub fn default_object(object: &mut Object) {
     }
 }
 
+/// Takes out what [`default_object`] filled in by what else the object has, so that filling in again goes by what it has then. True if there was any.
+pub(crate) fn undefault_object(object: &mut Object) -> bool {
+    let Some(object::Kind::Pod(v1::Pod { spec: Some(spec), .. })) = &mut object.kind else { return false };
+    let mut found = false;
+    for resources in spec.containers.iter_mut().filter_map(|container| container.resources.as_mut()) {
+        let count = resources.requests.len();
+        resources.requests.retain(|name, request| resources.limits.get(name) != Some(request));
+        found |= resources.requests.len() < count;
+    }
+    found
+}
+
 /// The defaults of one kind; for an event also the namespace that it should be in.
 fn default_arm(object: &mut Object) -> Option<String> {
     match object.kind.as_mut()? {

@@ -9,6 +9,7 @@ pub mod v1 {
 pub mod condition;
 mod defaults;
 mod expand;
+pub(crate) mod fields;
 mod key;
 mod kind;
 pub mod manifest;
@@ -20,6 +21,7 @@ mod selector;
 mod selector_text;
 mod validate;
 
+pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use expand::expand;
 pub use key::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision};

@@ -13,6 +13,27 @@ static POOL: LazyLock<DescriptorPool> =
 /// Words that Kubernetes writes in capitals.
 const ACRONYMS: [&str; 2] = ["TCP", "UDP"];
 
+/// Lists whose items are known by a key: the first of these fields that isn't empty. Applies merge them item by item; all other lists are one value.
+const KEYED_LISTS: [(&str, &[&str]); 4] = [
+    ("bluebird.v1.PodSpec.containers", &["name"]),
+    ("bluebird.v1.Container.env", &["name"]),
+    ("bluebird.v1.Container.ports", &["name", "container_port"]),
+    ("bluebird.v1.ServiceSpec.ports", &["name", "port"]),
+];
+
+/// What a field's value is made of, when several have a say in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One value that nobody has a part of: a number, a text, a time, a list without keys.
+    Whole,
+    /// Fields.
+    Message,
+    /// Entries by their keys.
+    Map,
+    /// Items by the first of these fields of them that isn't empty.
+    Keyed(&'static [&'static str]),
+}
+
 /// `Object`, whose arms are the kinds.
 pub(crate) fn object() -> MessageDescriptor {
     POOL.get_message_by_name("bluebird.v1.Object").expect("object.proto has it")
@@ -31,6 +52,18 @@ pub(crate) fn message(kind: Kind) -> MessageDescriptor {
 /// The field of this name in a manifest.
 pub(crate) fn field(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
     message.fields().find(|field| field_name(field) == name || field.json_name() == name)
+}
+
+/// What a field's value is made of.
+pub(crate) fn shape(field: &FieldDescriptor) -> Shape {
+    use prost_reflect::Kind as Type;
+    let keyed = || KEYED_LISTS.iter().find(|(name, _)| *name == field.full_name());
+    match field.kind() {
+        Type::Message(entry) if field.is_map() && entry.map_entry_key_field().kind() == Type::String => Shape::Map,
+        Type::Message(_) if field.is_list() => keyed().map_or(Shape::Whole, |(_, keys)| Shape::Keyed(keys)),
+        Type::Message(message) if !field.is_map() && !is_timestamp(&message) => Shape::Message,
+        _ => Shape::Whole,
+    }
 }
 
 /// How a field is called in manifests: `clusterIP`. That is its name in JSON, but for the capitals that Kubernetes gives an IP.
@@ -108,6 +141,32 @@ mod tests {
     fn every_kind_has_an_arm_of_its_name() {
         for kind in Kind::ALL {
             assert_eq!(arm(kind).name(), kind.arm_name());
+        }
+    }
+
+    #[test]
+    fn of_every_list_of_messages_it_is_decided_whether_its_items_have_keys() {
+        const WITHOUT_KEYS: [&str; 2] = ["bluebird.v1.EndpointSliceSpec.endpoints", "bluebird.v1.Endpoint.ports"];
+        fn lists(message: &MessageDescriptor, found: &mut Vec<FieldDescriptor>) {
+            for field in message.fields().filter(|field| !matches!(field.name(), "metadata" | "status")) {
+                if let prost_reflect::Kind::Message(inner) = field.kind() {
+                    lists(&inner, found);
+                    if field.is_list() {
+                        found.push(field);
+                    }
+                }
+            }
+        }
+        let mut found = Vec::new();
+        Kind::ALL.iter().for_each(|kind| lists(&message(*kind), &mut found));
+        assert!(found.len() >= KEYED_LISTS.len());
+        for list in found {
+            let has_keys = !WITHOUT_KEYS.contains(&list.full_name());
+            assert_eq!(matches!(shape(&list), Shape::Keyed(_)), has_keys, "{}: say it in KEYED_LISTS, or here", list.full_name());
+            if let Shape::Keyed(keys) = shape(&list) {
+                let item = list.kind().as_message().expect("a list of messages").clone();
+                assert!(keys.iter().all(|key| item.get_field_by_name(key).is_some()), "{keys:?} of {}", item.full_name());
+            }
         }
     }
 

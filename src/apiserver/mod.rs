@@ -11,6 +11,7 @@ mod frame;
 mod listen;
 mod metrics;
 mod node;
+mod ownership;
 mod parts;
 mod readiness;
 mod serve;

@@ -5,6 +5,7 @@
 
 use prost_types::Timestamp;
 
+use super::ownership::{self, Applier};
 use super::parts;
 use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
 use crate::api::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, default_object, validate, validate_update};
@@ -31,6 +32,16 @@ pub(super) fn create(mut object: Object, now: Timestamp, uid: String) -> Result<
     Ok(object)
 }
 
+/// Creates an object by applying it.
+pub(super) fn apply_new(given: Object, by: &Applier, uid: String) -> Result<Object> {
+    let owners = ownership::of_new(&given, by);
+    let mut object = create(given, by.now, uid)?;
+    if let Some(meta) = object.meta_mut() {
+        meta.managed_fields = owners;
+    }
+    Ok(object)
+}
+
 /// Registers a node with what its kubelet says of itself, status included.
 pub(super) fn join_new(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
     default_object(&mut object);
@@ -50,7 +61,11 @@ pub(super) fn join_known(old: &Object, mut given: Object) -> Result<Change> {
         meta.labels.extend(own.map(|(label, value)| (label.clone(), value.clone())));
     }
     parts::take_status(&mut next, given);
-    Ok(if next == *old { Change::Nothing } else { Change::Put(next) })
+    if next == *old {
+        return Ok(Change::Nothing);
+    }
+    ownership::disown(&mut next, old)?;
+    Ok(Change::Put(next))
 }
 
 /// Replaces spec and metadata; status and what the apiserver owns stay.
@@ -61,6 +76,29 @@ pub(super) fn update(old: &Object, mut new: Object) -> Result<Change> {
     if new == *old {
         return Ok(Change::Nothing);
     }
+    ownership::disown(&mut new, old)?;
+    put(old, new)
+}
+
+/// Merges what is given into the object, by what the same field manager gave before; what the apiserver and its controllers own stays where
+/// nothing is given.
+///
+/// # Errors
+/// As [`update`]; [`Error::ApplyConflict`]; [`Error::Precondition`] for an object that is being deleted: to call it configured or unchanged would
+/// mislead.
+pub(super) fn apply(old: &Object, given: Object, by: &Applier) -> Result<Change> {
+    if old.meta().deletion_time.is_some() {
+        let message = format!("{} is being deleted; apply it again when it is gone", describe(old));
+        return Err(Error::Precondition(message));
+    }
+    let mut new = ownership::merge(old, given, by)?;
+    parts::keep_owned_spec(&mut new, old);
+    default_object(&mut new);
+    if new == *old { Ok(Change::Nothing) } else { put(old, new) }
+}
+
+/// What becomes of an object that is to be like this, if it may.
+fn put(old: &Object, mut new: Object) -> Result<Change> {
     checked(validate(&new))?;
     checked(validate_update(old, &new))?;
     if is_free_to_go(&new) {
@@ -68,23 +106,6 @@ pub(super) fn update(old: &Object, mut new: Object) -> Result<Change> {
     }
     count_generation(&mut new, old);
     Ok(Change::Put(new))
-}
-
-/// Makes spec, labels and annotations as given; what the apiserver and its controllers own stays where nothing is given.
-///
-/// # Errors
-/// As [`update`]; [`Error::Precondition`] for an object that is being deleted: to call it configured or unchanged would mislead.
-pub(super) fn apply(old: &Object, mut given: Object) -> Result<Change> {
-    if old.meta().deletion_time.is_some() {
-        let message = format!("{} is being deleted; apply it again when it is gone", describe(old));
-        return Err(Error::Precondition(message));
-    }
-    if let Some(meta) = given.meta_mut() {
-        meta.owner_references.clone_from(&old.meta().owner_references);
-        meta.finalizers.clone_from(&old.meta().finalizers);
-    }
-    parts::keep_owned_spec(&mut given, old);
-    update(old, given)
 }
 
 /// Replaces the status.
@@ -177,6 +198,7 @@ fn own_metadata(object: &mut Object, now: Timestamp, uid: String) {
     meta.creation_time = Some(now);
     meta.deletion_time = None;
     meta.deletion_grace_period_seconds = None;
+    meta.managed_fields.clear();
     if is_namespace && !meta.finalizers.iter().any(|finalizer| finalizer == CONTENTS_FINALIZER) {
         meta.finalizers.push(CONTENTS_FINALIZER.to_owned());
     }
@@ -194,6 +216,7 @@ fn keep_owned(new: &mut Object, old: &Object) {
     meta.creation_time = old.creation_time;
     meta.deletion_time = old.deletion_time;
     meta.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    meta.managed_fields.clone_from(&old.managed_fields);
 }
 
 /// What an object waits for may become less once it is deleted, but not more; a namespace always waits to be emptied.

@@ -215,7 +215,11 @@ impl Client {
 
     /// Makes all objects be as given, at one revision, or none of them.
     pub async fn apply(&self, objects: Vec<Object>, field_manager: &str, dry_run: bool) -> Result<ApplyResponse> {
-        let request = ApplyRequest { objects, field_manager: field_manager.to_owned(), dry_run };
+        self.apply_as(ApplyRequest { objects, field_manager: field_manager.to_owned(), dry_run, ..Default::default() }).await
+    }
+
+    /// As [`Client::apply`], with everything that can be asked for.
+    pub async fn apply_as(&self, request: ApplyRequest) -> Result<ApplyResponse> {
         self.write(request, |channel, request| async move { control_plane(channel).apply(request).await }).await
     }
 

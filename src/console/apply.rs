@@ -5,24 +5,22 @@ use super::args;
 use super::failure::{self, Failure, Result};
 use super::input;
 use crate::api::manifest::Manifest;
-use crate::api::v1::{ApplyOutcome, ApplyResult, Object};
-use crate::api::{Kind, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS};
+use crate::api::v1::{ApplyOutcome, ApplyRequest, ApplyResult, FieldConflict, Object};
+use crate::api::{Kind, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS, ObjectKey};
 use crate::client::Client;
 use crate::error::{Error, Violation};
 
-/// Who applies, to the apiserver.
-pub(super) const FIELD_MANAGER: &str = "bluebird-cli";
 /// The most bytes of one request; the apiserver adds to what it stores, so it is less than a transaction may have.
 const CHUNK_BYTES: usize = MAX_TRANSACTION_BYTES / 2;
 
 pub(super) async fn run(console: &mut Console<'_>, args: &args::Apply) -> Result<()> {
     let manifest = input::read(console, &args.files)?;
     let client = console.client()?;
-    apply(console, &client, &manifest, args.dry_run).await.map(drop)
+    apply(console, &client, &manifest, &args.how).await.map(drop)
 }
 
 /// Applies a manifest, all at one revision if it fits into one request, and prints what became of each object.
-pub(super) async fn apply(console: &mut Console<'_>, client: &Client, manifest: &Manifest, dry_run: bool) -> Result<Vec<Object>> {
+pub(super) async fn apply(console: &mut Console<'_>, client: &Client, manifest: &Manifest, how: &args::HowToApply) -> Result<Vec<Object>> {
     let chunks = chunks(manifest.objects());
     if chunks.len() > 1 {
         let count = manifest.objects().len();
@@ -30,13 +28,18 @@ pub(super) async fn apply(console: &mut Console<'_>, client: &Client, manifest: 
     }
     let mut applied = Vec::new();
     for chunk in chunks {
-        let answer = client.apply(chunk.clone(), FIELD_MANAGER, dry_run).await.map_err(|error| explain(error, &chunk, manifest))?;
+        let answer = client.apply_as(request(chunk.clone(), how)).await.map_err(|error| explain(error, &chunk, manifest))?;
         for result in answer.results {
-            writeln!(console.io.out, "{}", line(&result, dry_run))?;
+            writeln!(console.io.out, "{}", line(&result, how.dry_run))?;
             applied.extend(result.object);
         }
     }
     Ok(applied)
+}
+
+fn request(objects: Vec<Object>, how: &args::HowToApply) -> ApplyRequest {
+    let args::HowToApply { field_manager, force, dry_run } = how.clone();
+    ApplyRequest { objects, field_manager, dry_run, force }
 }
 
 /// The objects in as few requests as possible. Only when there are several do namespaces go before what may be in them.
@@ -74,16 +77,34 @@ fn line(result: &ApplyResult, dry_run: bool) -> String {
 
 /// An error of Apply with the place of each object in its manifest.
 fn explain(error: Error, chunk: &[Object], manifest: &Manifest) -> Failure {
-    let Error::Invalid(violations) = error else { return error.into() };
-    let told: Vec<_> = violations.iter().map(|violation| explain_violation(violation, chunk, manifest)).collect();
+    let told: Vec<_> = match &error {
+        Error::Invalid(violations) => violations.iter().map(|violation| explain_violation(violation, chunk, manifest)).collect(),
+        Error::ApplyConflict(conflicts) => {
+            let told = conflicts.iter().map(|conflict| explain_conflict(conflict, manifest));
+            told.chain(["Leave these fields out, or take them over with --force.".to_owned()]).collect()
+        }
+        _ => return error.into(),
+    };
     Failure::Failed(told.join("\n"))
+}
+
+fn explain_conflict(conflict: &FieldConflict, manifest: &Manifest) -> String {
+    let FieldConflict { r#ref, path, manager } = conflict;
+    let object = r#ref.clone().unwrap_or_default();
+    let key = Kind::from_name(&object.kind).map(|kind| ObjectKey::new(kind, &object.namespace, &object.name));
+    let place = key.map_or(object.name, |key| placed(&key, manifest));
+    format!("{place}: {}: is owned by {manager:?}, with another value", failure::manifest_path(path))
+}
+
+/// An object with its place in the manifest.
+fn placed(key: &ObjectKey, manifest: &Manifest) -> String {
+    manifest.place(key).map_or_else(|| key.to_string(), |place| format!("{place}: {}", failure::short_name(key)))
 }
 
 fn explain_violation(violation: &Violation, chunk: &[Object], manifest: &Manifest) -> String {
     let Some((index, path)) = split_index(&violation.path) else { return failure::violation(violation) };
     let Some(key) = chunk.get(index).and_then(Object::key) else { return failure::violation(violation) };
-    let place = manifest.place(&key).map_or_else(|| key.to_string(), |place| format!("{place}: {}", failure::short_name(&key)));
-    format!("{place}: {}", failure::violation(&Violation::new(path, &violation.message)))
+    format!("{}: {}", placed(&key, manifest), failure::violation(&Violation::new(path, &violation.message)))
 }
 
 /// `objects[3].pod.spec` → `(3, "pod.spec")`

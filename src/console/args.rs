@@ -96,9 +96,31 @@ pub(super) struct Files {
 pub(super) struct Apply {
     #[command(flatten)]
     pub(super) files: Files,
+    #[command(flatten)]
+    pub(super) how: HowToApply,
+}
+
+/// How objects are made as manifests say.
+#[derive(Args, Clone, Debug)]
+pub(super) struct HowToApply {
+    /// Who applies: what was applied under this name before, and is given no more, goes
+    #[arg(long, default_value = FIELD_MANAGER, value_name = "NAME")]
+    pub(super) field_manager: String,
+    /// Take over fields that others own with other values
+    #[arg(long)]
+    pub(super) force: bool,
     /// Check everything and tell what would be done, but change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// Who applies when nobody says otherwise.
+const FIELD_MANAGER: &str = "bluebird-cli";
+
+impl Default for HowToApply {
+    fn default() -> Self {
+        Self { field_manager: FIELD_MANAGER.to_owned(), force: false, dry_run: false }
+    }
 }
 
 /// Which objects are meant.
@@ -128,6 +150,9 @@ pub(super) struct Get {
     /// Leave out the line of headings
     #[arg(long)]
     pub(super) no_headers: bool,
+    /// Print who owns which fields, too, with -o yaml and -o json
+    #[arg(long)]
+    pub(super) show_managed_fields: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -16,7 +16,7 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Get) -> Result<(
     if args.watch {
         return watch::run(console, &client, args, watched(&targets, &namespace, args)?).await;
     }
-    let (objects, missing) = match &targets {
+    let (mut objects, missing) = match &targets {
         Targets::Keys(keys) => by_keys(console, &client, keys, args.objects.selector.as_deref()).await?,
         Targets::Kinds(kinds) => (by_kinds(&client, kinds, &namespace, args.objects.selector.as_deref()).await?, false),
     };
@@ -28,10 +28,20 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Get) -> Result<(
             _ => writeln!(console.io.err, "No resources found")?,
         }
     }
+    objects.iter_mut().for_each(|object| hide_owners(object, args));
     let is_single = matches!(&targets, Targets::Keys(keys) if keys.len() == 1);
     let text = print(console, &objects, args, is_single);
     console.io.out.write_all(text.as_bytes())?;
     if missing { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// Takes out who owns which fields, unless somebody wants to see it.
+pub(super) fn hide_owners(object: &mut Object, args: &args::Get) {
+    if !args.show_managed_fields
+        && let Some(meta) = object.meta_mut()
+    {
+        meta.managed_fields.clear();
+    }
 }
 
 /// Objects of a kind with these labels; an empty namespace means all.

@@ -70,7 +70,11 @@ async fn stay_up(console: &mut Console<'_>, args: &args::Up, cluster: &Cluster, 
     let (client, began) = (cluster.client(), Instant::now());
     let data_dir = cluster.data_dir().display();
     writeln!(console.io.out, "BlueBird {} is up at {}, with its data in {data_dir}", env!("CARGO_PKG_VERSION"), cluster.url())?;
-    let applied = if manifest.objects().is_empty() { Vec::new() } else { apply::apply(console, &client, manifest, false).await? };
+    let applied = if manifest.objects().is_empty() {
+        Vec::new()
+    } else {
+        apply::apply(console, &client, manifest, &args::HowToApply::default()).await?
+    };
     let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Service, Kind::Event], tasks);
     let mut changes = cache.subscribe();
     if !cache.synced().await {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Console;
 use super::args::{self, Output};
 use super::failure::{Result, short_name};
-use super::get::Layout;
+use super::get::{Layout, hide_owners};
 use super::table::Table;
 use crate::api::v1::{Object, Selector, WatchRequest, event};
 use crate::api::{Kind, ObjectKey, Revision, manifest};
@@ -78,7 +78,8 @@ async fn follow(
         let mut changed = Vec::new();
         for event in message.events {
             let is_deletion = event.r#type() == event::Type::Deleted;
-            let Some((object, key)) = event.object.and_then(|object| object.key().map(|key| (object, key))) else { continue };
+            let Some((mut object, key)) = event.object.and_then(|object| object.key().map(|key| (object, key))) else { continue };
+            hide_owners(&mut object, printer.args);
             let version = object.meta().resource_version;
             let is_new =
                 if is_deletion { seen.versions.remove(&key).is_some() } else { seen.versions.insert(key, version) != Some(version) };

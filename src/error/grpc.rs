@@ -7,7 +7,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::{Error, InternalError, Violation};
+use super::{Error, InternalError, Violation, fitting};
 use crate::api::Revision;
 use crate::api::v1::{self, ObjectError};
 
@@ -42,13 +42,14 @@ impl From<ObjectError> for Error {
 fn to_rpc(error: &Error) -> pb::Status {
     let (code, details) = match error {
         Error::Invalid(violations) => (Code::InvalidArgument, vec![bad_request(violations)]),
-        Error::NotFound(object) => (Code::NotFound, vec![detail("ObjectDetail", &v1::ObjectDetail { r#ref: Some(object.clone()) })]),
-        Error::AlreadyExists(object) => {
-            (Code::AlreadyExists, vec![detail("ObjectDetail", &v1::ObjectDetail { r#ref: Some(object.clone()) })])
-        }
+        Error::NotFound(object) => (Code::NotFound, vec![object_detail(object)]),
+        Error::AlreadyExists(object) => (Code::AlreadyExists, vec![object_detail(object)]),
         Error::Conflict { object, expected, actual } => {
-            let conflict = v1::Conflict { r#ref: Some(object.clone()), expected: expected.0, actual: actual.0 };
+            let conflict = v1::Conflict { r#ref: Some(fitting::object(object)), expected: expected.0, actual: actual.0 };
             (Code::Aborted, vec![detail("Conflict", &conflict)])
+        }
+        Error::ApplyConflict(conflicts) => {
+            (Code::Aborted, vec![detail("ApplyConflict", &v1::ApplyConflict { conflicts: fitting::conflicts(conflicts) })])
         }
         Error::Superseded(_) => (Code::Aborted, Vec::new()),
         Error::Precondition(_) => (Code::FailedPrecondition, Vec::new()),
@@ -68,7 +69,7 @@ fn to_rpc(error: &Error) -> pb::Status {
         Error::Cancelled => (Code::Cancelled, Vec::new()),
         Error::Internal(_) => (Code::Internal, Vec::new()),
     };
-    pb::Status { code: code as i32, message: error.to_string(), details }
+    pb::Status { code: code as i32, message: fitting::message(&error.to_string()), details }
 }
 
 /// What UNAVAILABLE proposes: long enough for a restart of the apiserver.
@@ -83,14 +84,7 @@ fn from_parts(code: Code, message: &str, details: &[Any]) -> Error {
         },
         Code::NotFound => Error::NotFound(object(details, message)),
         Code::AlreadyExists => Error::AlreadyExists(object(details, message)),
-        Code::Aborted => match find::<v1::Conflict>(details, OURS, "Conflict") {
-            Some(conflict) => Error::Conflict {
-                object: conflict.r#ref.unwrap_or_default(),
-                expected: Revision(conflict.expected),
-                actual: Revision(conflict.actual),
-            },
-            None => Error::Superseded(text()),
-        },
+        Code::Aborted => aborted(message, details),
         Code::FailedPrecondition => Error::Precondition(text()),
         Code::OutOfRange => out_of_range(message, details),
         Code::ResourceExhausted => Error::Exhausted {
@@ -105,6 +99,16 @@ fn from_parts(code: Code, message: &str, details: &[Any]) -> Error {
         Code::Cancelled => Error::Cancelled,
         Code::PermissionDenied | Code::Unauthenticated => Error::Precondition(text()),
         Code::Ok | Code::Internal | Code::DataLoss => Error::Internal(InternalError(())),
+    }
+}
+
+fn aborted(message: &str, details: &[Any]) -> Error {
+    if let Some(v1::Conflict { r#ref, expected, actual }) = find(details, OURS, "Conflict") {
+        return Error::Conflict { object: r#ref.unwrap_or_default(), expected: Revision(expected), actual: Revision(actual) };
+    }
+    match find(details, OURS, "ApplyConflict") {
+        Some(v1::ApplyConflict { conflicts, .. }) => Error::ApplyConflict(conflicts),
+        None => Error::Superseded(message.to_owned()),
     }
 }
 
@@ -129,15 +133,15 @@ fn detail(name: &str, message: &impl Message) -> Any {
     Any { type_url: format!("{OURS}{name}"), value: message.encode_to_vec() }
 }
 
+fn object_detail(object: &v1::ObjectRef) -> Any {
+    detail("ObjectDetail", &v1::ObjectDetail { r#ref: Some(fitting::object(object)) })
+}
+
 fn bad_request(violations: &[Violation]) -> Any {
-    let field_violations = violations
-        .iter()
-        .map(|violation| pb::bad_request::FieldViolation {
-            field: violation.path.clone(),
-            description: violation.message.clone(),
-            ..Default::default()
-        })
-        .collect();
+    let told = fitting::violations(violations).into_iter();
+    let told =
+        told.map(|Violation { path, message }| pb::bad_request::FieldViolation { field: path, description: message, ..Default::default() });
+    let field_violations = told.collect();
     Any { type_url: format!("{GOOGLE}BadRequest"), value: pb::BadRequest { field_violations }.encode_to_vec() }
 }
 
@@ -169,6 +173,11 @@ mod tests {
             Error::NotFound(object.clone()),
             Error::AlreadyExists(object.clone()),
             Error::Conflict { object, expected: Revision(3), actual: Revision(9) },
+            Error::ApplyConflict(vec![v1::FieldConflict {
+                path: "service.spec.ports[http].port".into(),
+                manager: "ci".into(),
+                r#ref: None,
+            }]),
             Error::Superseded("a newer session".into()),
             Error::Precondition("being deleted".into()),
             Error::Compacted { requested: Revision(1), oldest: Revision(7) },

@@ -1,11 +1,12 @@
 //! The one error type: what went wrong, in the terms in which a program can act on it.
 
+mod fitting;
 mod grpc;
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::api::v1::ObjectRef;
+use crate::api::v1::{FieldConflict, ObjectRef};
 use crate::api::{ObjectKey, Revision};
 
 /// Shorthand for results with [`Error`].
@@ -29,7 +30,9 @@ pub enum Error {
         /// The current one; zero: no such object.
         actual: Revision,
     },
-    /// A stream was replaced by a newer one of the same owner: ABORTED without a Conflict.
+    /// Other field managers own fields of what was applied, with other values: ABORTED. Apply without them, or take them over.
+    ApplyConflict(Vec<FieldConflict>),
+    /// A stream was replaced by a newer one of the same owner: ABORTED without a detail.
     Superseded(String),
     /// The request doesn't fit the state of things: FAILED_PRECONDITION. Change that state first.
     Precondition(String),
@@ -127,6 +130,7 @@ impl Error {
             | Error::NotFound(_)
             | Error::AlreadyExists(_)
             | Error::Conflict { .. }
+            | Error::ApplyConflict(_)
             | Error::Precondition(_)
             | Error::Compacted { .. }
             | Error::Future { .. }
@@ -157,6 +161,10 @@ impl fmt::Display for Error {
             }
             Error::Conflict { object, expected, actual } => {
                 write!(f, "{} has changed: its resource version is {actual}, not {expected}", named(object))
+            }
+            Error::ApplyConflict(conflicts) => {
+                let first = conflicts.first().map_or_else(String::new, |first| format!(", {} first, by {:?}", first.path, first.manager));
+                write!(f, "{} of the fields are owned by other field managers{first}; leave them out, or force it", conflicts.len())
             }
             Error::Superseded(message)
             | Error::Precondition(message)

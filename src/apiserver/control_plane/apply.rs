@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::api::v1::{ApplyOutcome, ApplyRequest, Object};
 use crate::api::{Kind, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
 use crate::apiserver::Frame;
+use crate::apiserver::ownership::Applier;
 use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, contended, key_of, new_uid, require_namespace};
 use crate::apiserver::writes::{self, Change};
 use crate::error::{Error, Result, Violation};
@@ -16,9 +17,10 @@ const MAX_FIELD_MANAGER: usize = 128;
 /// Answers a request.
 pub(super) async fn apply(writer: &Writer, request: ApplyRequest) -> Result<Frame> {
     let keys = check(&request)?;
+    let by = Applier { manager: request.field_manager, force: request.force, now: writer.clock.now() };
     for _ in 0..ATTEMPTS {
         let snapshot = writer.store.current().await?;
-        let plan = plan(writer, &snapshot, &keys, &request.objects)?;
+        let plan = plan(&snapshot, &keys, &request.objects, &by)?;
         if request.dry_run || plan.writes.is_empty() {
             return Ok(response(plan.results, snapshot.revision()));
         }
@@ -68,11 +70,11 @@ struct Plan {
     written: Vec<usize>,
 }
 
-fn plan(writer: &Writer, snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object]) -> Result<Plan> {
+fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &Applier) -> Result<Plan> {
     let mut plan = Plan { results: Vec::with_capacity(keys.len()), writes: Vec::new(), written: Vec::new() };
-    let mut violations = Vec::new();
+    let (mut violations, mut conflicts) = (Vec::new(), Vec::new());
     for (index, (key, object)) in keys.iter().zip(objects).enumerate() {
-        match decide(writer, snapshot, key, object) {
+        match decide(snapshot, key, object, by) {
             Ok((outcome, answer, condition)) => {
                 if let (Answer::Planned(object), Some(condition)) = (&answer, condition) {
                     plan.writes.push(Write::Put { object: (**object).clone(), condition });
@@ -80,11 +82,15 @@ fn plan(writer: &Writer, snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Obj
                 }
                 plan.results.push((outcome, answer));
             }
-            // Faults of all objects are told at once.
+            // Faults of all objects are told at once, and conflicts, too.
+            Err(Error::ApplyConflict(found)) => conflicts.extend(found),
             Err(error) => violations.extend(violations_at(index, error)?),
         }
     }
     writes::checked(violations)?;
+    if !conflicts.is_empty() {
+        return Err(Error::ApplyConflict(conflicts));
+    }
     if !plan.writes.is_empty() {
         let required = required(snapshot, keys, &plan)?;
         plan.writes.extend(required);
@@ -92,16 +98,16 @@ fn plan(writer: &Writer, snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Obj
     Ok(plan)
 }
 
-fn decide(writer: &Writer, snapshot: &Snapshot, key: &ObjectKey, given: &Object) -> Result<(ApplyOutcome, Answer, Option<Condition>)> {
+fn decide(snapshot: &Snapshot, key: &ObjectKey, given: &Object, by: &Applier) -> Result<(ApplyOutcome, Answer, Option<Condition>)> {
     let condition = given.meta();
     let Some(stored) = snapshot.get(key) else {
         writes::check_condition(key, &Default::default(), &condition.uid, condition.resource_version)?;
-        let created = writes::create(given.clone(), writer.clock.now(), new_uid())?;
+        let created = writes::apply_new(given.clone(), by, new_uid())?;
         return Ok((ApplyOutcome::Created, Answer::Planned(Box::new(created)), Some(Condition::Absent)));
     };
     let old = stored.decode();
     writes::check_condition(key, old.meta(), &condition.uid, condition.resource_version)?;
-    Ok(match writes::apply(&old, given.clone())? {
+    Ok(match writes::apply(&old, given.clone(), by)? {
         Change::Nothing => (ApplyOutcome::Unchanged, Answer::Stored(stored.clone()), None),
         Change::Put(object) => (ApplyOutcome::Configured, Answer::Planned(Box::new(object)), Some(Condition::At(stored.revision))),
         Change::Remove => return Err(Error::internal("an apply removes nothing")),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::v1::{ApplyOutcome, ApplyResponse};
+use crate::api::v1::{ApplyOutcome, ApplyRequest, ApplyResponse};
 use crate::client::DeleteOptions;
 
 async fn apply(client: &Client, objects: Vec<Object>) -> Result<ApplyResponse, Error> {
@@ -87,11 +87,11 @@ async fn a_hundred_pods_are_one_revision() {
 #[tokio::test]
 async fn a_dry_run_tells_the_outcomes_and_changes_nothing() {
     let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
-    let known = client.create(service("a")).await.unwrap();
+    let known = apply(&client, vec![service("a").into_object()]).await.unwrap();
     let objects = vec![service("a").into_object(), service("b").into_object()];
     let response = client.apply(objects, "test", true).await.unwrap();
     assert_eq!(outcomes(&response), [ApplyOutcome::Unchanged, ApplyOutcome::Created]);
-    assert_eq!(response.revision, known.meta().resource_version);
+    assert_eq!(response.revision, known.revision);
     assert!(matches!(client.get::<Service>("", "b").await, Err(Error::NotFound(_))));
 }
 
@@ -116,4 +116,65 @@ async fn an_object_that_is_being_deleted_can_not_be_applied() {
     client.delete::<Pod>("", "web", DeleteOptions::default()).await.unwrap();
     let applied = apply(&client, vec![pod("web").into_object()]).await;
     assert!(matches!(applied, Err(Error::Precondition(_))), "{applied:?}");
+}
+
+async fn apply_as(client: &Client, manager: &str, force: bool, objects: Vec<Object>) -> Result<ApplyResponse, Error> {
+    client.apply_as(ApplyRequest { objects, field_manager: manager.into(), force, ..Default::default() }).await
+}
+
+fn labelled(name: &str, key: &str, value: &str) -> Object {
+    let mut service = service(name);
+    service.meta_mut().labels.insert(key.into(), value.into());
+    service.into_object()
+}
+
+#[tokio::test]
+async fn conflicts_of_all_objects_are_told_and_nothing_happens_until_it_is_forced() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    let first = apply_as(&client, "ann", false, vec![labelled("a", "x", "1"), labelled("b", "y", "1")]).await.unwrap();
+    let given = || vec![labelled("a", "x", "2"), labelled("b", "y", "2"), labelled("c", "z", "2")];
+    let Err(Error::ApplyConflict(conflicts)) = apply_as(&client, "bob", false, given()).await else { panic!("a conflict") };
+    let told: Vec<_> =
+        conflicts.iter().map(|it| (it.r#ref.as_ref().unwrap().name.as_str(), it.path.as_str(), it.manager.as_str())).collect();
+    assert_eq!(told, [("a", "service.metadata.labels[x]", "ann"), ("b", "service.metadata.labels[y]", "ann")]);
+    assert_eq!(client.get::<Service>("", "a").await.unwrap().meta().resource_version, first.revision);
+    assert!(matches!(client.get::<Service>("", "c").await, Err(Error::NotFound(_))));
+    let forced = apply_as(&client, "bob", true, given()).await.unwrap();
+    assert_eq!(outcomes(&forced), [ApplyOutcome::Configured, ApplyOutcome::Configured, ApplyOutcome::Created]);
+    let told = |service: &Service| service.meta().managed_fields.iter().map(|entry| entry.manager.clone()).collect::<Vec<_>>();
+    assert_eq!(told(&typed(forced.results[0].object.clone().unwrap())), ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn a_great_many_conflicts_fit_into_one_answer() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    let many = |value: &str| {
+        let mut service = service(&"n".repeat(60));
+        service.meta_mut().annotations.extend((0..1000).map(|index| (format!("{index}-{}", "k".repeat(50)), value.to_owned())));
+        vec![service.into_object()]
+    };
+    apply_as(&client, &"m".repeat(128), false, many("x")).await.unwrap();
+    let Err(Error::ApplyConflict(conflicts)) = apply_as(&client, "bob", false, many("y")).await else { panic!("a conflict") };
+    assert!(conflicts.len() >= 10, "{}", conflicts.len());
+}
+
+#[tokio::test]
+async fn managers_that_apply_at_once_lose_nothing_of_each_other() {
+    let running = running().await;
+    apply_as(&running.client, "first", false, vec![service("a").into_object()]).await.unwrap();
+    let writers = ["ann", "bob", "cia", "dan"].map(|manager| {
+        let client = running.another_client();
+        async move {
+            for round in 0..20 {
+                let mut object = Service::default();
+                object.meta_mut().name = "a".into();
+                object.meta_mut().labels.insert(manager.into(), round.to_string());
+                apply_as(&client, manager, false, vec![object.into_object()]).await.unwrap();
+            }
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    let labels = running.client.get::<Service>("", "a").await.unwrap().meta().labels.clone();
+    let expected = ["ann", "bob", "cia", "dan"].map(|manager| (manager.to_owned(), "19".to_owned()));
+    assert_eq!(labels, expected.into());
 }

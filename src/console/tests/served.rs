@@ -90,9 +90,46 @@ async fn what_get_prints_can_be_applied() {
     for output in ["yaml", "json"] {
         let printed = served.print(&format!("get pods,svc -o {output}")).await;
         assert_eq!(manifest::parse(&printed, "out").expect("a manifest").len(), 2);
+        // It gives more than was given before: what had been filled in.
+        served.apply(&printed).await;
+        let printed = served.print(&format!("get pods,svc -o {output}")).await;
         assert_eq!(served.apply(&printed).await, "pod/web unchanged\nservice/web unchanged\n");
     }
     assert!(served.print("get pod web -o yaml").await.starts_with("apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n"));
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_conflict_is_told_with_field_and_manager_and_force_takes_it_over() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let (other, line) =
+        (WEB.replace("port: 80", "port: 80, targetPort: x").replace(", targetPort: http}", "}"), "apply -f - --field-manager ci");
+    let outcome = served.run_with(line, &other).await;
+    check(
+        &outcome,
+        1,
+        "standard input:6 (document 2): service/web: spec.ports[80].targetPort: is owned by \"bluebird-cli\", with another value",
+    );
+    check(&outcome, 1, "Leave these fields out, or take them over with --force.");
+    assert_eq!(outcome.out, "");
+    let forced = served.run_with(&format!("{line} --force"), &other).await;
+    assert_eq!(forced.out, "pod/web configured\nservice/web configured\n", "{}", forced.err);
+    let shown = served.print("get svc web -o yaml --show-managed-fields").await;
+    assert!(shown.contains("manager: bluebird-cli") && shown.contains("ports([80](target_port))"), "{shown}");
+    assert!(!served.print("get svc web -o yaml").await.contains("managed"));
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn very_many_faults_and_very_long_names_get_their_answer() {
+    let served = Served::start().await;
+    let pod = |index: usize| WEB.split("---").next().expect("a pod").replace("{name: web,", &format!("{{name: Not_A_Name_{index},"));
+    let text: Vec<_> = (0..100).map(pod).collect();
+    let outcome = served.run_with("apply -f -", &text.join("---\n")).await;
+    check(&outcome, 1, "pod/Not_A_Name_0: metadata.name: ");
+    check(&outcome, 1, "\nand ");
+    check(&served.run(&format!("get pod {}", "x".repeat(100_000))).await, 1, "there is no Pod \"xxx");
     served.apiserver.shutdown().await;
 }
 
