@@ -55,6 +55,17 @@ macro_rules! kinds {
         })*
 
         impl Object {
+            /// One of which nothing is known but which it is, and as of which revision.
+            pub fn bare(key: &ObjectKey, resource_version: u64) -> Object {
+                let metadata = Some(ObjectMeta {
+                    name: key.name().to_owned(),
+                    namespace: key.namespace().to_owned(),
+                    resource_version,
+                    ..Default::default()
+                });
+                match key.kind() { $(Kind::$kind => $message { metadata, ..Default::default() }.into_object(),)* }
+            }
+
             /// Which kind it is; `None` when no arm is set.
             pub fn kind(&self) -> Option<Kind> {
                 Some(match self.kind.as_ref()? { $(object::Kind::$arm(_) => Kind::$kind,)* })

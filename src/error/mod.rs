@@ -100,6 +100,14 @@ impl Error {
         Error::Invalid(vec![Violation::new(path, message)])
     }
 
+    /// The same, with the paths of faults below this one.
+    pub fn within(mut self, path: &str) -> Self {
+        if let Error::Invalid(violations) = &mut self {
+            violations.iter_mut().for_each(|violation| violation.path.insert_str(0, &format!("{path}.")));
+        }
+        self
+    }
+
     /// There is no object of this key.
     pub fn not_found(key: &ObjectKey) -> Self {
         Error::NotFound(key.to_ref())

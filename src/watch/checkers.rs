@@ -7,6 +7,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub use model::Reference;
 
 use super::Start;
 use crate::api::v1::{Selector, WatchResponse};
-use crate::api::{Matcher, Revision};
+use crate::api::{Matcher, ObjectKey, Revision};
 
 /// What a run left behind.
 #[derive(Clone, Debug, Default)]
@@ -123,31 +124,57 @@ impl Stream {
     /// The revision up to which everything had been sent when the stream ended; its start, if it sent nothing.
     pub fn last_revision(&self) -> Revision {
         let sent = self.messages.iter().map(|seen| Revision(seen.message.revision)).max().unwrap_or_default();
+        self.resumed_from().map_or(sent, |resumed| sent.max(resumed))
+    }
+
+    /// After which revision it went on with the changes, without looking at the state.
+    fn resumed_from(&self) -> Option<Revision> {
         match self.start {
-            Start::After(revision) => sent.max(revision),
-            Start::Now | Start::Initial => sent,
+            Start::After(revision) => Some(revision),
+            Start::Difference { after, .. } if !self.is_difference() => after,
+            Start::Difference { .. } | Start::Initial | Start::Now => None,
+        }
+    }
+
+    /// Whether it began with the initial state, or the difference to it.
+    fn is_initial(&self) -> bool {
+        matches!(self.start, Start::Initial) || self.is_difference()
+    }
+
+    fn is_difference(&self) -> bool {
+        let says_so = self.messages.first().is_some_and(|seen| seen.message.synced || seen.message.revision == 0);
+        matches!(&self.start, Start::Difference { after, .. } if after.is_none() || says_so)
+    }
+
+    /// What was known of the state that it began with.
+    fn known(&self) -> BTreeMap<&ObjectKey, Revision> {
+        match &self.start {
+            Start::Difference { known, .. } => known.iter().map(|(key, revision)| (key, *revision)).collect(),
+            Start::Now | Start::After(_) | Start::Initial => BTreeMap::new(),
         }
     }
 
     /// After which revision its changes begin; `None` if it ended before it said.
     fn begins_after(&self) -> Option<Revision> {
-        let first = |fits: &dyn Fn(&WatchResponse) -> bool| self.messages.iter().find(|seen| fits(&seen.message));
-        match self.start {
-            Start::After(revision) => Some(revision),
-            Start::Initial => first(&|message| message.synced).map(|seen| Revision(seen.message.revision)),
-            // Whatever came before its first event or bookmark is not known to be missing.
-            Start::Now => first(&|_| true).map(|seen| {
-                let events = seen.message.events.iter().map(|event| model::revision_of(event).0.saturating_sub(1));
-                Revision(events.min().unwrap_or(seen.message.revision))
-            }),
+        if let Some(resumed) = self.resumed_from() {
+            return Some(resumed);
         }
+        if self.is_initial() {
+            let completed = self.messages.iter().find(|seen| seen.message.synced);
+            return completed.map(|seen| Revision(seen.message.revision));
+        }
+        // Whatever came before its first event or bookmark is not known to be missing.
+        self.messages.first().map(|seen| {
+            let events = seen.message.events.iter().map(|event| model::revision_of(event).0.saturating_sub(1));
+            Revision(events.min().unwrap_or(seen.message.revision))
+        })
     }
 
     /// The messages of the initial state, and those of the changes after it.
     fn parts(&self) -> (&[Seen], &[Seen]) {
-        let initial = match self.start {
-            Start::Initial => self.messages.iter().position(|seen| seen.message.synced).map_or(self.messages.len(), |synced| synced + 1),
-            Start::Now | Start::After(_) => 0,
+        let initial = match self.is_initial() {
+            true => self.messages.iter().position(|seen| seen.message.synced).map_or(self.messages.len(), |synced| synced + 1),
+            false => 0,
         };
         self.messages.split_at(initial)
     }

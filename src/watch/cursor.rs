@@ -6,10 +6,10 @@ use futures_util::future::select_all;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 
-use super::Start;
 use super::filter::Filter;
 use super::hub::{Subscription, Topics, ended};
 use super::pages::Pages;
+use super::{Known, Start};
 use crate::api::Revision;
 use crate::error::{Error, Result};
 use crate::store::Commit;
@@ -79,25 +79,29 @@ impl Cursor {
         // Listens before it looks at the state, so that nothing falls in between.
         let subscriptions = subscribe(topics, &filter)?;
         let feed = &topics.feed;
+        let from_state = |known| (Revision::ZERO, Phase::Initial(Box::new(Pages::new(feed.snapshot(), &filter, known))));
+        // Due at once: whoever watches from now on has to know from when, and whoever was away that nothing else has happened.
+        let mut is_due = false;
         let (position, phase) = match start {
-            Start::Now => (feed.revision(), Phase::Live),
-            Start::After(requested) => {
+            Start::Now => {
+                is_due = true;
+                (feed.revision(), Phase::Live)
+            }
+            Start::Initial => from_state(Known::default()),
+            Start::Difference { known, after: None } => from_state(known),
+            Start::After(requested) | Start::Difference { after: Some(requested), .. } => {
                 let current = feed.revision();
                 if requested > current {
                     return Err(Error::Future { requested, current });
                 }
-                feed.after(requested, 0)?;
-                (requested, Phase::Replaying)
+                is_due = requested < current;
+                match (feed.after(requested, 0), start) {
+                    (Err(Error::Compacted { .. }), Start::Difference { known, .. }) => from_state(known),
+                    (reaches, _) => reaches.map(|_| (requested, Phase::Replaying))?,
+                }
             }
-            Start::Initial => (Revision::ZERO, Phase::Initial(Box::new(Pages::new(feed.snapshot(), &filter)))),
         };
-        // Due at once: whoever watches from now on has to know from when, and whoever was away that nothing else has happened.
-        let is_new = match start {
-            Start::Now => true,
-            Start::After(requested) => requested < feed.revision(),
-            Start::Initial => false,
-        };
-        let patience = if is_new { Duration::ZERO } else { BOOKMARK_AFTER };
+        let patience = if is_due { Duration::ZERO } else { BOOKMARK_AFTER };
         let (topics, bookmark_at) = (Arc::clone(topics), Instant::now() + patience);
         Ok(Self { topics, filter, position, phase, subscriptions, pending: Vec::new(), bookmark_at, _counted: Counted::begin() })
     }

@@ -10,6 +10,7 @@ pub mod checkers;
 mod cursor;
 mod filter;
 mod hub;
+mod known;
 mod pages;
 mod topic;
 
@@ -18,11 +19,12 @@ mod tests;
 
 pub use cursor::{Batch, Cursor};
 pub use hub::Hub;
+pub use known::Known;
 
 use crate::api::Revision;
 
 /// Where a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With the changes after the current revision. The first batch is a bookmark that says which one that is.
     Now,
@@ -30,4 +32,12 @@ pub enum Start {
     After(Revision),
     /// With the current state, then the changes after it.
     Initial,
+    /// With the changes after a revision, if one is given and the history reaches back to it; otherwise with the difference between what is known
+    /// and the current state, then the changes after that.
+    Difference {
+        /// What is known.
+        known: Known,
+        /// Up to where everything is.
+        after: Option<Revision>,
+    },
 }

@@ -1,11 +1,17 @@
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
 use bytes::Bytes;
+use prost::Message as _;
 
+use super::Known;
 use super::filter::Filter;
+use crate::api::v1::Object;
 use crate::api::v1::event::Type;
-use crate::api::{Kind, Matcher, ObjectKey};
-use crate::store::{Snapshot, put_record};
+use crate::api::{Kind, Matcher, ObjectKey, Revision};
+use crate::store::{Snapshot, Stored, put_record};
 
-/// The current state, page by page.
+/// The current state, or what differs from it, page by page.
 #[derive(Debug)]
 pub(super) struct Pages {
     pub(super) snapshot: Snapshot,
@@ -13,6 +19,8 @@ pub(super) struct Pages {
     scopes: Vec<Scope>,
     /// Where to go on in the next scope; at its beginning, if there is nothing.
     resume: Option<ObjectKey>,
+    /// What the client knows of what comes from here on.
+    known: ToCompare,
 }
 
 /// A page ends after this many objects…
@@ -23,38 +31,47 @@ const PAGE_BYTES: usize = 512 * 1024;
 const PAGE_LOOKED_AT: usize = 5000;
 
 impl Pages {
-    pub(super) fn new(snapshot: Snapshot, filter: &Filter) -> Self {
+    /// The state for somebody who knows these objects.
+    pub(super) fn new(snapshot: Snapshot, filter: &Filter, known: Known) -> Self {
         let mut scopes = scopes(filter.matchers());
         scopes.reverse();
-        Self { snapshot, scopes, resume: None }
+        Self { snapshot, scopes, resume: None, known: known.into_iter().peekable() }
     }
 
     /// Whether everything has been read.
     pub(super) fn is_complete(&self) -> bool {
-        self.scopes.is_empty()
+        self.scopes.is_empty() && self.known.len() == 0
     }
 
-    /// The next page as records of added objects. May be empty, even when there are more.
+    /// The next page as records. May be empty, even when there are more.
     pub(super) fn next(&mut self, filter: &Filter) -> Vec<Bytes> {
+        let Self { snapshot, scopes, resume, known } = self;
         let mut page = Page::default();
-        while let Some(scope) = self.scopes.last() {
-            let from = self.resume.take().unwrap_or_else(|| scope.lower_bound());
-            for stored in self.snapshot.range(&from).take_while(|stored| scope.contains(&stored.key)) {
+        while let Some(scope) = scopes.last() {
+            let from = resume.take().unwrap_or_else(|| scope.lower_bound());
+            for stored in snapshot.range(&from).take_while(|stored| scope.contains(&stored.key)) {
+                let is_shown = filter.shows(stored);
+                if is_shown {
+                    page.put_gone(known, snapshot.revision(), |key| *key < stored.key);
+                }
                 if page.is_full() {
-                    self.resume = Some(stored.key.clone());
+                    *resume = Some(stored.key.clone());
                     return page.into_records();
                 }
                 page.looked_at += 1;
-                if filter.shows(stored) {
-                    put_record(Type::Added, &stored.bytes, &mut page.buffer);
-                    page.ends.push(page.buffer.len());
+                if is_shown {
+                    page.put(stored, known);
                 }
             }
-            self.scopes.pop();
+            scopes.pop();
         }
+        page.put_gone(known, snapshot.revision(), |_| true);
         page.into_records()
     }
 }
+
+/// What a client knows and was not compared yet, in the order of the keys.
+type ToCompare = Peekable<IntoIter<(ObjectKey, Revision)>>;
 
 /// Records in one buffer, which they share.
 #[derive(Default)]
@@ -67,6 +84,30 @@ struct Page {
 impl Page {
     fn is_full(&self) -> bool {
         self.ends.len() >= PAGE_OBJECTS || self.buffer.len() >= PAGE_BYTES || self.looked_at >= PAGE_LOOKED_AT
+    }
+
+    /// An object that there is, unless it is known as it is.
+    fn put(&mut self, stored: &Stored, known: &mut ToCompare) {
+        let kind = match known.next_if(|(key, _)| *key == stored.key) {
+            Some((_, revision)) if revision == stored.revision => return,
+            Some(_) => Type::Modified,
+            None => Type::Added,
+        };
+        self.put_record(kind, &stored.bytes);
+    }
+
+    /// Those known objects that come next, while they are wanted and there is room, as deleted.
+    fn put_gone(&mut self, known: &mut ToCompare, revision: Revision, is_wanted: impl Fn(&ObjectKey) -> bool) {
+        while !self.is_full()
+            && let Some((key, _)) = known.next_if(|(key, _)| is_wanted(key))
+        {
+            self.put_record(Type::Deleted, &Object::bare(&key, revision.0).encode_to_vec());
+        }
+    }
+
+    fn put_record(&mut self, kind: Type, object: &[u8]) {
+        put_record(kind, object, &mut self.buffer);
+        self.ends.push(self.buffer.len());
     }
 
     fn into_records(self) -> Vec<Bytes> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::v1::event::Type;
-use crate::api::v1::{ListRequest, Selector, WatchRequest, WatchResponse};
+use crate::api::v1::{KnownObject, ListRequest, ObjectRef, Selector, WatchRequest, WatchResponse};
 use crate::client::{DeleteOptions, Incoming};
 
 fn pods() -> Vec<Selector> {
@@ -84,8 +84,16 @@ async fn a_malformed_watch_is_refused() {
     };
     let both = WatchRequest { from_revision: 1, send_initial: true, ..Default::default() };
     assert_eq!(refused(both).await, "from_revision");
-    let known = WatchRequest { known: vec![Default::default()], ..Default::default() };
-    assert_eq!(refused(known).await, "known");
+    let known = |name: &str, resource_version| {
+        let reference = ObjectRef { kind: "Pod".into(), name: name.into(), ..Default::default() };
+        KnownObject { r#ref: Some(reference), resource_version }
+    };
+    let knowing = |known: &[KnownObject]| WatchRequest { known: known.into(), send_initial: true, ..Default::default() };
+    assert_eq!(refused(WatchRequest { known: vec![known("a", 1)], ..Default::default() }).await, "known");
+    assert_eq!(refused(knowing(&[known("a", 1), known("b", 1), known("a", 2)])).await, "known");
+    assert_eq!(refused(knowing(&[known("a", 1), known("b", 0)])).await, "known[1].resource_version");
+    assert_eq!(refused(knowing(&[known("a", 1), known("", 1)])).await, "known[1].ref.name");
+    assert_eq!(refused(knowing(&[KnownObject { resource_version: 1, ..Default::default() }])).await, "known[0].ref");
     let unknown = vec![Selector::default(), Selector { kind: "Pot".into(), ..Default::default() }];
     assert_eq!(refused(WatchRequest { selectors: unknown, ..Default::default() }).await, "selectors[1].kind");
     let many = vec![Selector::default(); 65];

@@ -65,13 +65,35 @@ impl Reference {
     }
 
     /// The objects that match at a revision.
-    pub(super) fn state(&self, matchers: &[Matcher], at: Revision) -> BTreeMap<ObjectKey, Object> {
+    fn state(&self, matchers: &[Matcher], at: Revision) -> BTreeMap<ObjectKey, Object> {
         let mut state = self.base.clone();
         for event in self.commits.range(..=at).flat_map(|(_, events)| events) {
             replay(&mut state, event);
         }
         state.retain(|key, object| matches(matchers, key, object));
         state
+    }
+
+    /// What leads from what is known to the objects that match at a revision.
+    pub(super) fn difference(
+        &self,
+        matchers: &[Matcher],
+        at: Revision,
+        known: &BTreeMap<&ObjectKey, Revision>,
+    ) -> BTreeMap<ObjectKey, Event> {
+        let state = self.state(matchers, at);
+        let gone = known.keys().filter(|key| !state.contains_key(*key));
+        let gone = gone.map(|key| ((*key).clone(), Event { r#type: Type::Deleted.into(), object: Some(Object::bare(key, at.0)) }));
+        let mut events: BTreeMap<_, _> = gone.collect();
+        for (key, object) in state {
+            let change = match known.get(&key) {
+                Some(revision) if revision.0 == object.meta().resource_version => continue,
+                Some(_) => Type::Modified,
+                None => Type::Added,
+            };
+            events.insert(key, Event { r#type: change.into(), object: Some(object) });
+        }
+        events
     }
 
     /// What a watch with these matchers sends for the revisions after one and up to another, in order.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::model::{Expected, Reference, key_of, matches, revision_of};
-use super::{Seen, Start, Watched};
+use super::{Seen, Watched};
 use crate::api::v1::Event;
 use crate::api::v1::event::Type;
 use crate::api::{ObjectKey, Revision};
@@ -18,9 +18,16 @@ pub(super) fn filtered(reference: &Reference, watch: &Watched) -> Check {
     let expected: BTreeMap<_, _> = all.iter().map(|(revision, seen_as, key, _)| ((*revision, key.clone()), *seen_as)).collect();
     for stream in &watch.streams {
         let (initial, changes) = stream.parts();
+        let known_before = stream.known();
         for (key, event) in events(initial)? {
             let selected = event.object.as_ref().is_some_and(|object| matches(&matchers, &key, object));
-            check(selected && event.r#type() == Type::Added, || format!("the initial state has {key} as {:?}", event.r#type()))?;
+            let is_right = match (event.r#type(), known_before.get(&key)) {
+                (Type::Added, None) => selected,
+                (Type::Modified, Some(known)) => selected && revision_of(event) != *known,
+                (Type::Deleted, Some(_)) => true,
+                _ => false,
+            };
+            check(is_right, || format!("the initial state has {key} as {:?}", event.r#type()))?;
         }
         for (key, event) in events(changes)?.into_iter().filter(|(_, event)| known(reference, event)) {
             let (revision, sent) = (revision_of(event), event.r#type());
@@ -56,7 +63,11 @@ pub(super) fn unique(watch: &Watched) -> Check {
     for stream in &watch.streams {
         let (initial, changes) = stream.parts();
         if !initial.is_empty() {
-            sent.clear();
+            sent = stream.known().into_iter().map(|(key, revision)| (key.clone(), revision)).collect();
+        }
+        let mut in_state = BTreeSet::new();
+        for (key, _) in events(initial)? {
+            check(in_state.insert(key.clone()), || format!("the initial state has {key} twice"))?;
         }
         for (key, event) in events(initial)?.into_iter().chain(events(changes)?) {
             let revision = revision_of(event);
@@ -86,9 +97,9 @@ pub(super) fn reliable(reference: &Reference, watch: &Watched) -> Check {
     for stream in &watch.streams {
         let Some(start) = stream.begins_after() else { continue };
         let (initial, changes) = stream.parts();
-        if stream.start == Start::Initial && start >= reference.base_revision() {
-            let sent: BTreeMap<_, _> = events(initial)?.into_iter().filter_map(|(key, event)| Some((key, event.object.clone()?))).collect();
-            let wanted = reference.state(&matchers, start);
+        if stream.is_initial() && start >= reference.base_revision() {
+            let sent: BTreeMap<_, _> = events(initial)?.into_iter().map(|(key, event)| (key, event.clone())).collect();
+            let wanted = reference.difference(&matchers, start, &stream.known());
             check(sent == wanted, || difference(sent.keys(), wanted.keys(), &format!("the initial state of revision {start}")))?;
         }
         let start = start.max(reference.base_revision());
@@ -103,7 +114,7 @@ pub(super) fn resumable(reference: &Reference, watch: &Watched) -> Check {
     let matchers = watch.matchers();
     for pair in watch.streams.windows(2) {
         let [before, after] = pair else { continue };
-        let Start::After(resumed) = after.start else { continue };
+        let Some(resumed) = after.resumed_from() else { continue };
         let last = before.last_revision();
         check(resumed == last, || format!("resumed from {resumed}, though {last} was the last revision seen"))?;
         let Some(start) = before.begins_after() else { continue };

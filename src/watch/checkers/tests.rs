@@ -1,3 +1,4 @@
+use super::super::Known;
 use super::*;
 use crate::api::v1::event::Type::{self, Added, Deleted, Modified};
 use crate::api::v1::{Event, Object};
@@ -127,4 +128,55 @@ fn a_broken_promise_or_a_long_silence_is_found() {
     assert_eq!(found(|streams| streams[1].messages[2].at = Duration::from_secs(21)), [Guarantee::Bookmarkable]);
     let late = found(|streams| streams[1].messages.insert(0, seen(8, 6, false, vec![])));
     assert!(late.contains(&Guarantee::Bookmarkable), "{late:?}");
+}
+
+/// A right recording of a watch of `app=web` that was told what differs from what it knew: of revision 4 on.
+fn right_difference() -> Recorded {
+    let mut recorded = right();
+    let known = [("old", 1), ("a", 2), ("gone", 2)].map(|(name, revision)| (crate::store::fixtures::pod_key(name), Revision(revision)));
+    let start = Start::Difference { known: Known::new(known.into()).unwrap(), after: None };
+    let bare = |name| Object::bare(&crate::store::fixtures::pod_key(name), 4);
+    let messages = vec![
+        seen(0, 0, false, vec![event(Deleted, bare("a")), event(Added, web(2, "b"))]),
+        seen(1, 4, true, vec![event(Deleted, bare("gone"))]),
+        seen(2, 5, false, vec![event(Added, web(5, "a"))]),
+    ];
+    recorded.watches[0].streams = vec![Stream { start, messages }];
+    recorded
+}
+
+fn found_in_difference(break_it: impl FnOnce(&mut Vec<Stream>)) -> Vec<Guarantee> {
+    let mut recorded = right_difference();
+    break_it(&mut recorded.watches[0].streams);
+    recorded.check(Duration::from_secs(10)).into_iter().map(|broken| broken.guarantee).collect()
+}
+
+#[test]
+fn a_right_difference_passes() {
+    assert_eq!(found_in_difference(|_| {}), []);
+    // From the history, what was known doesn't matter.
+    let from_history = found_in_difference(|streams| {
+        let Start::Difference { after, .. } = &mut streams[0].start else { unreachable!() };
+        *after = Some(Revision(4));
+        streams[0].messages.drain(..2);
+    });
+    assert_eq!(from_history, []);
+}
+
+#[test]
+fn a_difference_that_leaves_something_out_or_repeats_or_misnames_it_is_found() {
+    let missing = found_in_difference(|streams| drop(message(streams, 0, 0).events.pop()));
+    assert_eq!(missing, [Guarantee::Reliable]);
+    let gone = found_in_difference(|streams| message(streams, 0, 1).events.clear());
+    assert_eq!(gone, [Guarantee::Reliable]);
+    let repeated = found_in_difference(|streams| message(streams, 0, 0).events.push(event(Modified, web(1, "old"))));
+    assert_eq!(repeated, [Guarantee::Filtered, Guarantee::Unique, Guarantee::Reliable]);
+    let as_new = found_in_difference(|streams| message(streams, 0, 0).events[1].set_type(Modified));
+    assert_eq!(as_new, [Guarantee::Filtered, Guarantee::Reliable]);
+    let twice = found_in_difference(|streams| {
+        message(streams, 0, 1).events.push(event(Deleted, Object::bare(&crate::store::fixtures::pod_key("a"), 3)))
+    });
+    assert!(twice.contains(&Guarantee::Unique), "{twice:?}");
+    let early = found_in_difference(|streams| message(streams, 0, 0).revision = 4);
+    assert!(early.contains(&Guarantee::Bookmarkable), "{early:?}");
 }

@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
+
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
+use super::super::Known;
 use super::super::checkers::{Recorded, Reference, Seen, Stream, Watched};
 use super::*;
-use crate::api::ObjectKey;
+use crate::api::{Kind, ObjectKey};
 use crate::store::fixtures::{delete, pod, pod_key, put, service};
 use crate::store::{Commit, Condition};
 
@@ -16,10 +19,29 @@ enum Step {
     Burst(usize),
     /// One watch takes a few batches, if they are ready.
     Read { watch: usize, batches: usize },
-    /// One watch is cut and resumes.
-    Resume { watch: usize },
+    /// One watch is cut and resumes, perhaps telling what it has.
+    Resume { watch: usize, telling: Option<Telling> },
     /// The hub is replaced, as if the apiserver had been restarted.
     Restart,
+}
+
+/// What a watch that resumes tells of what it has.
+#[derive(Clone, Debug)]
+struct Telling {
+    /// Also up to where it has everything, so that the history may do.
+    with_revision: bool,
+    /// For each object, of either kind.
+    of_each: Vec<Tell>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Tell {
+    /// As it is.
+    Truly,
+    /// Nothing.
+    Nothing,
+    /// As of some revision of the past, even if it never was like that.
+    AsOf(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -55,13 +77,18 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+fn telling() -> impl Strategy<Value = Telling> {
+    let tell = prop_oneof![4 => Just(Tell::Truly), 1 => Just(Tell::Nothing), 1 => any::<u64>().prop_map(Tell::AsOf)];
+    (any::<bool>(), prop::collection::vec(tell, 2 * OBJECTS)).prop_map(|(with_revision, of_each)| Telling { with_revision, of_each })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let watches = selectors().len();
     prop_oneof![
         8 => prop::collection::vec(change(), 1..5).prop_map(Step::Commit),
         1 => (20..150usize).prop_map(Step::Burst),
         6 => (0..watches, 1..4usize).prop_map(|(watch, batches)| Step::Read { watch, batches }),
-        3 => (0..watches).prop_map(|watch| Step::Resume { watch }),
+        3 => (0..watches, prop::option::of(telling())).prop_map(|(watch, telling)| Step::Resume { watch, telling }),
         1 => Just(Step::Restart),
     ]
 }
@@ -71,34 +98,72 @@ struct Watcher {
     selectors: Vec<Selector>,
     /// `None` until the next read, after a cut.
     cursor: Option<Cursor>,
+    /// How it resumes the next time.
+    telling: Option<Telling>,
+    /// What it has.
+    held: BTreeMap<ObjectKey, Revision>,
     watched: Watched,
 }
 
 impl Watcher {
     fn new(selectors: Vec<Selector>) -> Self {
         let watched = Watched { name: format!("{selectors:?}"), selectors: selectors.clone(), streams: Vec::new() };
-        Self { selectors, cursor: None, watched }
+        Self { selectors, cursor: None, telling: None, held: BTreeMap::new(), watched }
     }
 
-    /// The cursor, resumed if need be: from the last revision, or with the initial state when that is compacted or was never complete.
+    /// The cursor, resumed if need be: from the last revision or from what it has; with the initial state when that is impossible.
     fn cursor(&mut self, hub: &Hub) -> &mut Cursor {
-        let Self { selectors, cursor, watched } = self;
-        cursor.get_or_insert_with(|| {
-            let matchers = || selectors.iter().map(|selector| Matcher::new(selector, "").unwrap()).collect::<Vec<_>>();
-            let resume = watched.streams.last().map(Stream::last_revision).filter(|revision| *revision > Revision::ZERO);
-            let resumed = resume.map(Start::After).and_then(|start| hub.watch(matchers(), start).ok().map(|cursor| (start, cursor)));
-            let (start, cursor) = resumed.unwrap_or_else(|| (Start::Initial, hub.watch(matchers(), Start::Initial).unwrap()));
-            watched.streams.push(Stream { start, messages: Vec::new() });
-            cursor
-        })
+        if self.cursor.is_none() {
+            let matchers = || self.selectors.iter().map(|selector| Matcher::new(selector, "").unwrap()).collect::<Vec<_>>();
+            let after = self.watched.streams.last().map(Stream::last_revision).filter(|revision| *revision > Revision::ZERO);
+            let start = match self.telling.take() {
+                Some(telling) => self.difference(&telling, after),
+                None => after.map_or(Start::Initial, Start::After),
+            };
+            let (start, cursor) = match hub.watch(matchers(), start.clone()) {
+                Ok(cursor) => (start, cursor),
+                Err(Error::Compacted { .. }) => (Start::Initial, hub.watch(matchers(), Start::Initial).unwrap()),
+                Err(error) => panic!("{error:?}"),
+            };
+            match &start {
+                Start::Difference { known, .. } => self.held = known.iter().cloned().collect(),
+                Start::Initial => self.held.clear(),
+                Start::Now | Start::After(_) => {}
+            }
+            self.watched.streams.push(Stream { start, messages: Vec::new() });
+            self.cursor = Some(cursor);
+        }
+        self.cursor.as_mut().unwrap()
+    }
+
+    fn difference(&self, telling: &Telling, after: Option<Revision>) -> Start {
+        let objects =
+            (0..OBJECTS).flat_map(|object| [Kind::Pod, Kind::Service].map(|kind| ObjectKey::new(kind, "default", &format!("o{object}"))));
+        let past = after.map_or(0, |after| after.0 - 1);
+        let told = objects.zip(&telling.of_each).filter_map(|(key, tell)| {
+            let revision = match tell {
+                Tell::Truly => *self.held.get(&key)?,
+                Tell::Nothing => return None,
+                Tell::AsOf(number) => Revision(1 + number.checked_rem(past)?),
+            };
+            Some((key, revision))
+        });
+        Start::Difference { known: Known::new(told.collect()).unwrap(), after: after.filter(|_| telling.with_revision) }
     }
 
     /// Takes note of a batch; after an error the watch is cut.
     fn record(&mut self, result: Result<Batch, Error>) {
         match result {
             Ok(batch) => {
-                let seen = Seen { at: Duration::ZERO, message: message(&batch) };
-                self.watched.streams.last_mut().unwrap().messages.push(seen);
+                let message = message(&batch);
+                for event in &message.events {
+                    let object = event.object.as_ref().unwrap();
+                    match event.r#type() {
+                        Type::Deleted => self.held.remove(&object.key().unwrap()),
+                        _ => self.held.insert(object.key().unwrap(), Revision(object.meta().resource_version)),
+                    };
+                }
+                self.watched.streams.last_mut().unwrap().messages.push(Seen { at: Duration::ZERO, message });
             }
             Err(Error::Compacted { .. } | Error::Unavailable(_)) => self.cursor = None,
             Err(error) => panic!("{error:?}"),
@@ -156,7 +221,10 @@ async fn run(steps: Vec<Step>, history: usize) {
                 }
             }
             Step::Read { watch, batches } => watchers[watch].read_ready(&watching.hub, batches),
-            Step::Resume { watch } => watchers[watch].cursor = None,
+            Step::Resume { watch, telling } => {
+                watchers[watch].cursor = None;
+                watchers[watch].telling = telling;
+            }
             Step::Restart => watching.hub = Hub::new(&watching.store),
         }
     }

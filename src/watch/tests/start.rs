@@ -1,6 +1,8 @@
 use super::*;
-use crate::api::v1::event::Type::{Added, Modified};
-use crate::store::fixtures::{delete, large_pod, pod, put, service};
+use crate::api::v1::Object;
+use crate::api::v1::event::Type::{Added, Deleted, Modified};
+use crate::store::fixtures::{delete, large_pod, pod, pod_key, put, service};
+use crate::watch::Known;
 
 #[tokio::test]
 async fn an_empty_initial_state_is_one_message_that_is_synced() {
@@ -129,4 +131,82 @@ async fn an_initial_state_that_is_read_too_slowly_ends_with_compacted_instead_of
     }
     assert_eq!(next(&mut cursor).await.unwrap().revision, 1);
     assert_eq!(next(&mut cursor).await, Err(Error::Compacted { requested: Revision(1), oldest: Revision(8) }));
+}
+
+fn known(objects: &[(&str, u64)]) -> Known {
+    Known::new(objects.iter().map(|(name, revision)| (pod_key(name), Revision(*revision))).collect()).unwrap()
+}
+
+#[tokio::test]
+async fn who_tells_what_it_knows_is_sent_only_what_differs() {
+    let watching = Watching::new();
+    watching.commit(["same", "changed", "gone", "unlabelled"].map(|name| put(pod(name, "", &[("app", "web")])))).await;
+    watching.commit([put(pod("changed", "n", &[("app", "web")])), put(pod("unlabelled", "", &[])), delete("gone")]).await;
+    watching.commit([put(pod("new", "", &[("app", "web")])), put(service("s"))]).await;
+    let told = known(&[("same", 1), ("changed", 1), ("gone", 1), ("unlabelled", 1), ("never", 7)]);
+    let start = Start::Difference { known: told, after: None };
+    let mut cursor = watching.watch(&[labelled("app", "web")], start).unwrap();
+    let difference = next(&mut cursor).await.unwrap();
+    let row = |kind: Type, name: &str, revision: u64| (kind, name.to_owned(), revision);
+    assert_eq!(
+        rows(&difference),
+        [
+            row(Modified, "changed", 2),
+            row(Deleted, "gone", 3),
+            row(Deleted, "never", 3),
+            row(Added, "new", 3),
+            row(Deleted, "unlabelled", 3)
+        ]
+    );
+    assert_eq!((difference.revision, difference.synced), (3, true));
+    assert_eq!(difference.events[1].object, Some(Object::bare(&pod_key("gone"), 3)), "nothing but its name");
+    watching.commit([delete("new")]).await;
+    assert_eq!(rows(&next(&mut cursor).await.unwrap()), [row(Deleted, "new", 4)], "and goes on");
+}
+
+#[tokio::test]
+async fn who_knows_everything_is_sent_nothing_but_that_this_is_so() {
+    let watching = Watching::new();
+    watching.commit([put(pod("a", "", &[])), put(pod("b", "", &[]))]).await;
+    let start = Start::Difference { known: known(&[("b", 1), ("a", 1)]), after: None };
+    let difference = next(&mut watching.watch(&[], start).unwrap()).await.unwrap();
+    assert_eq!((difference.events.len(), difference.revision, difference.synced), (0, 1, true));
+}
+
+#[tokio::test]
+async fn what_is_gone_comes_in_pages_too() {
+    let watching = Watching::new();
+    watching.commit([put(pod("m", "", &[]))]).await;
+    let told: Vec<_> = (0..700).map(|number| format!("{}{number:03}", if number < 600 { "a" } else { "z" })).collect();
+    let told = Known::new(told.iter().map(|name| (pod_key(name), Revision(1))).collect()).unwrap();
+    let mut cursor = watching.watch(&[kind("Service"), kind("Pod")], Start::Difference { known: told, after: None }).unwrap();
+    let (first, second) = (next(&mut cursor).await.unwrap(), next(&mut cursor).await.unwrap());
+    assert_eq!((first.events.len(), first.revision, first.synced), (500, 0, false));
+    assert_eq!((second.events.len(), second.revision, second.synced), (201, 1, true));
+    let names: Vec<_> = rows(&first).into_iter().chain(rows(&second)).map(|(_, name, _)| name).collect();
+    assert!(names.is_sorted());
+}
+
+#[tokio::test]
+async fn the_history_is_preferred_to_a_difference_as_long_as_it_reaches_back() {
+    let watching = Watching::with_history(HistoryLimits { revisions: 2, bytes: usize::MAX });
+    for _ in 0..5 {
+        watching.commit([put(pod("a", "", &[]))]).await;
+    }
+    let from = |revision| Start::Difference { known: known(&[("a", 1)]), after: Some(Revision(revision)) };
+    let mut resumed = watching.watch(&[], from(3)).unwrap();
+    let first = next(&mut resumed).await.unwrap();
+    assert_eq!(rows(&first), [(Modified, "a".to_owned(), 4), (Modified, "a".to_owned(), 5)]);
+    assert!(!first.synced);
+    let mut compared = watching.watch(&[], from(2)).unwrap();
+    let first = next(&mut compared).await.unwrap();
+    assert_eq!((rows(&first), first.synced), (vec![(Modified, "a".to_owned(), 5)], true));
+    let future = watching.watch(&[], from(6)).unwrap_err();
+    assert_eq!(future, Error::Future { requested: Revision(6), current: Revision(5) });
+}
+
+#[test]
+fn an_object_can_not_be_known_twice() {
+    let twice = Known::new(vec![(pod_key("a"), Revision(1)), (pod_key("b"), Revision(1)), (pod_key("a"), Revision(2))]);
+    assert_eq!(twice, Err(pod_key("a")));
 }
