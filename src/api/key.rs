@@ -5,6 +5,8 @@ use super::{Kind, v1};
 
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
+/// The namespace in which the control plane keeps what it needs itself, where several apiservers share a store.
+pub const SYSTEM_NAMESPACE: &str = "bluebird-system";
 /// The finalizer that every namespace is created with, and that its controller removes once the namespace is empty.
 pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
 

@@ -24,7 +24,7 @@ mod validate;
 pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use expand::expand;
-pub use key::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision};
+pub use key::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SYSTEM_NAMESPACE};
 pub use kind::Kind;
 pub use nearest::nearest;
 pub use object::Resource;

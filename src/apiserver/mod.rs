@@ -27,6 +27,8 @@ mod writes;
 
 pub use config::{Args, Config, Listen};
 pub use frame::Frame;
+#[cfg(test)]
+pub(crate) use start::start_beside;
 pub use start::{Apiserver, StartError, start};
 
 use crate::error::Error;

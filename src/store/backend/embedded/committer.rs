@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Files;
 use crate::api::Revision;
 use crate::api::v1::event::Type;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::transaction::{check_total, key_of, stamp};
 use crate::store::{Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
 use crate::time::Clock;
