@@ -3,6 +3,7 @@
 mod apply;
 mod list;
 mod pages;
+mod prune;
 
 use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
