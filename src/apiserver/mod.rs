@@ -8,6 +8,8 @@ mod config;
 mod connection;
 mod control_plane;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod listen;
 mod metrics;
 mod node;

@@ -12,6 +12,8 @@ mod cache;
 mod contents;
 mod endpoint;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod incoming;
 mod leader;
 mod recorder;

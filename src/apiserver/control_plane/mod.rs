@@ -104,6 +104,11 @@ impl ControlPlaneService for std::sync::Arc<ControlPlane> {
     }
 }
 
+/// Whether a text is a token that a list can continue with.
+pub(super) fn is_continue_token(text: &str) -> bool {
+    pages::Token::decode(text).is_ok()
+}
+
 fn given(object: Option<Object>) -> Result<Object> {
     object.ok_or_else(|| Error::invalid("object", "must be set"))
 }
