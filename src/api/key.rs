@@ -5,12 +5,8 @@ use super::{Kind, v1};
 
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
-/// The namespace in which the control plane keeps what it needs itself, where several apiservers share a store.
-pub const SYSTEM_NAMESPACE: &str = "bluebird-system";
 /// The finalizer that every namespace is created with, and that its controller removes once the namespace is empty.
 pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
-/// The label of objects that were applied as parts of a set: its name.
-pub const APPLY_SET_LABEL: &str = "bluebird/apply-set";
 
 /// Which object: kind, namespace and name, in one allocation that clones share.
 ///
@@ -29,7 +25,13 @@ impl ObjectKey {
             (true, "") => DEFAULT_NAMESPACE,
             (true, namespace) => namespace,
         };
-        Self(format!("{}{namespace}{SEPARATOR}{name}", kind as u8 as char).into())
+        // Every write makes a few of these, so this asks for memory once for the parts and once for the key.
+        let mut key = String::with_capacity(2 + namespace.len() + name.len());
+        key.push(kind as u8 as char);
+        key.push_str(namespace);
+        key.push(SEPARATOR);
+        key.push_str(name);
+        Self(key.into())
     }
 
     /// The smallest key that any object of this kind (and namespace, unless empty) could have, for ranges.

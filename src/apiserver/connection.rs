@@ -1,7 +1,7 @@
 //! One connection: what it may do, and its life from the first byte to the last.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::gather::gather;
 use super::listen::Transport;
 use crate::error::{Error, Result};
 use crate::tasks::Tasks;
@@ -89,13 +90,14 @@ where
     let streams = Streams(Arc::new(Tasks::new(CancellationToken::new())));
     let broken = streams.0.token();
     let builder = builder(streams);
+    let (io, mut outlet) = gather(io);
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
+        outcome = poll_fn(|cx| outlet.poll(connection.as_mut(), cx)) => outcome,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            poll_fn(|cx| outlet.poll(connection.as_mut(), cx)).await
         }
         // A request panicked.
         () = broken.cancelled() => return,

@@ -7,8 +7,6 @@
 mod backend;
 mod commit;
 mod feed;
-#[doc(hidden)]
-pub mod fuzzing;
 mod history;
 mod snapshot;
 mod transaction;

@@ -7,7 +7,6 @@ mod lifecycle;
 mod list;
 mod logs;
 mod node;
-mod prune;
 mod update;
 mod watch;
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Files;
@@ -22,8 +23,6 @@ pub(super) enum Request {
     Wake,
 }
 
-type Answer = oneshot::Sender<Result<Committed>>;
-
 /// Takes transactions, as many at once as wait, and makes them durable and visible, in order.
 ///
 /// # Guarantees
@@ -36,6 +35,8 @@ pub(super) struct Committer {
     requests: mpsc::Receiver<Request>,
     clock: Clock,
     killed: Arc<AtomicBool>,
+    /// Where those run that wait for answers.
+    runtime: Option<Handle>,
 }
 
 /// One durable write takes no more transactions when it has this many bytes of objects.
@@ -53,7 +54,8 @@ pub(in crate::store) struct Batch {
 
 impl Committer {
     pub(super) fn new(feed: Feed, files: Files, requests: mpsc::Receiver<Request>, clock: Clock, killed: Arc<AtomicBool>) -> Self {
-        Self { state: feed.snapshot(), feed, files, requests, clock, killed }
+        let runtime = Handle::try_current().ok();
+        Self { state: feed.snapshot(), feed, files, requests, clock, killed, runtime }
     }
 
     /// Runs until the store is closed or killed, or all its handles are gone.
@@ -109,19 +111,23 @@ impl Committer {
     fn finish(&mut self, batch: Batch) {
         if !batch.commits.is_empty() {
             if let Err(error) = self.append(&batch.commits) {
-                for (answer, _) in batch.answers {
-                    let _ = answer.send(Err(error.clone()));
-                }
-                return;
+                let failed = batch.answers.into_iter().map(|(answer, _)| (answer, Err(error.clone()))).collect();
+                return self.tell(failed);
             }
             self.state = batch.state.clone();
             self.feed.publish(batch.state, batch.commits);
         }
-        for (answer, outcome) in batch.answers {
-            // Whoever asked may have gone away; the commit stands.
-            let _ = answer.send(outcome);
-        }
+        self.tell(batch.answers);
         self.files.compact(&self.state, self.feed.oldest());
+    }
+
+    /// Answers from within the runtime, where waking is cheap, and what goes to one connection is written at once.
+    fn tell(&self, answers: Vec<(Answer, Result<Committed>)>) {
+        let answers = Answers(answers);
+        match &self.runtime {
+            Some(runtime) if answers.0.len() > 1 => drop(runtime.spawn(async move { drop(answers) })),
+            _ => drop(answers),
+        }
     }
 
     fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()> {
@@ -143,6 +149,20 @@ impl Drop for ClosesFeed {
             tracing::error!("the committer panicked; the store takes no more writes");
         }
         self.0.close();
+    }
+}
+
+type Answer = oneshot::Sender<Result<Committed>>;
+
+/// What is given when this is dropped, as whoever has it may end before.
+struct Answers(Vec<(Answer, Result<Committed>)>);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for (answer, outcome) in self.0.drain(..) {
+            // Whoever asked may have gone away; the commit stands.
+            let _ = answer.send(outcome);
+        }
     }
 }
 
