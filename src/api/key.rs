@@ -5,8 +5,12 @@ use super::{Kind, v1};
 
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
+/// The namespace in which the control plane keeps what it needs itself, where several apiservers share a store.
+pub const SYSTEM_NAMESPACE: &str = "bluebird-system";
 /// The finalizer that every namespace is created with, and that its controller removes once the namespace is empty.
 pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
+/// The label of objects that were applied as parts of a set: its name.
+pub const APPLY_SET_LABEL: &str = "bluebird/apply-set";
 
 /// Which object: kind, namespace and name, in one allocation that clones share.
 ///

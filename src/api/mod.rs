@@ -24,12 +24,13 @@ mod validate;
 pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use expand::expand;
-pub use key::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision};
+pub use key::{APPLY_SET_LABEL, CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SYSTEM_NAMESPACE};
 pub use kind::Kind;
 pub use nearest::nearest;
 pub use object::Resource;
 pub use selector::{LabelView, Matcher};
 pub use selector_text::parse_label_selector;
+pub(crate) use validate::names;
 pub use validate::{validate, validate_update};
 
 /// The descriptors of everything in proto/, with comments, as an encoded `google.protobuf.FileDescriptorSet`.

@@ -8,6 +8,8 @@ mod config;
 mod connection;
 mod control_plane;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod listen;
 mod metrics;
@@ -28,6 +30,8 @@ mod writes;
 
 pub use config::{Args, Config, Listen};
 pub use frame::Frame;
+#[cfg(test)]
+pub(crate) use start::start_beside;
 pub use start::{Apiserver, StartError, start};
 
 use crate::error::Error;

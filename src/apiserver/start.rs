@@ -18,7 +18,7 @@ use super::node::Nodes;
 use super::serve::{Inside, MAX_REQUEST_BYTES, serve};
 use super::watch::Watches;
 use super::workload::Workloads;
-use super::writer::{Writer, default_namespace};
+use super::writer::Writer;
 use super::{Config, Listen, metrics};
 use crate::api::FILE_DESCRIPTOR_SET;
 use crate::error::Error;
@@ -34,7 +34,11 @@ pub struct Apiserver {
     shutdown_grace: Duration,
     inside: Inside,
     health: HealthReporter,
-    store: Store,
+    /// Tells it from the others on the same store. No two have the same, nor has one that is started again.
+    id: String,
+    is_shared: bool,
+    /// Closed at the end; `None` if it is somebody else's.
+    store: Option<Store>,
     /// Accepts and serves connections.
     serving: Arc<Tasks>,
     upkeep: Tasks,
@@ -64,20 +68,34 @@ pub enum StartError {
 /// Says why it can't, and what to do about it. Nothing runs then.
 pub async fn start(config: Config, clock: Clock) -> Result<Apiserver, StartError> {
     let listener = Listener::bind(&config).await?;
-    let listen = listener.address().map_err(|error| StartError::Bind { listen: config.listen.clone(), error })?;
     let store = open(&config, clock.clone()).await?;
-    let writer = Writer { store: store.clone(), clock };
-    match writer.create(default_namespace(), false).await {
-        Ok(_) | Err(Error::AlreadyExists(_)) => {}
-        Err(error) => {
-            store.close().await;
-            return Err(StartError::FirstWrite(error));
-        }
-    }
+    let is_shared = store.is_shared();
+    let mut apiserver = begin(config, listener, &store, is_shared, clock).await?;
+    apiserver.store = Some(store);
+    Ok(apiserver)
+}
 
+/// Starts one of several apiservers on a store within this process, which outlives them.
+///
+/// # Errors
+/// As [`start`].
+#[cfg(test)]
+pub(crate) async fn start_beside(config: Config, store: &Store, clock: Clock) -> Result<Apiserver, StartError> {
+    let listener = Listener::bind(&config).await?;
+    begin(config, listener, store, true, clock).await
+}
+
+async fn begin(config: Config, listener: Listener, store: &Store, is_shared: bool, clock: Clock) -> Result<Apiserver, StartError> {
+    let listen = listener.address().map_err(|error| StartError::Bind { listen: config.listen.clone(), error })?;
+    let writer = Writer { store: store.clone(), clock };
+    if let Err(error) = writer.create_own_namespaces(is_shared).await {
+        store.close().await;
+        return Err(StartError::FirstWrite(error));
+    }
+    let id = format!("apiserver-{}", uuid::Uuid::new_v4());
     let serving = Arc::new(Tasks::new(CancellationToken::new()));
     let stopping = serving.token();
-    let watches = Watches { hub: Hub::new(&store), stopping: stopping.clone() };
+    let watches = Watches { hub: Hub::new(store), stopping: stopping.clone() };
     let control_plane = Arc::new(ControlPlane::new(writer.clone(), watches));
     let nodes = Arc::new(Nodes {
         writer,
@@ -93,7 +111,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Apiserver, StartError
     let upkeep = Tasks::new(CancellationToken::new());
     upkeep.spawn("upkeep", keep_up(control_plane, nodes, upkeep.token()));
     tracing::info!(revision = store.snapshot().revision().0, data_dir = %config.data_dir.display(), "apiserver starts");
-    Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, store, serving, upkeep })
+    Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, id, is_shared, store: None, serving, upkeep })
 }
 
 impl Apiserver {
@@ -105,6 +123,16 @@ impl Apiserver {
     /// What a client is given to connect: `http://127.0.0.1:7443` or `unix:/path`.
     pub fn url(&self) -> String {
         self.listen.url()
+    }
+
+    /// Tells it from the other apiservers on the same store, and from itself before a restart.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether there may be other apiservers on the same store.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// A client's channel within this process; no socket is involved.
@@ -119,7 +147,9 @@ impl Apiserver {
         self.health.clear_service_status("").await;
         self.serving.shutdown(self.shutdown_grace).await;
         self.upkeep.shutdown(self.shutdown_grace).await;
-        self.store.close().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
         tracing::info!("apiserver has stopped");
     }
 
@@ -128,7 +158,9 @@ impl Apiserver {
     pub async fn kill(self) {
         self.serving.abort().await;
         self.upkeep.abort().await;
-        self.store.kill();
+        if let Some(store) = self.store {
+            store.kill();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::writes::{self, Change};
 use crate::api::v1::{DeleteRequest, Node, Object, ObjectRef};
-use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Resource as _};
+use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Resource as _, SYSTEM_NAMESPACE};
 use crate::error::{Error, Result};
 use crate::store::{Condition, Snapshot, Store, Stored, Transaction, Write};
 use crate::time::Clock;
@@ -45,6 +45,17 @@ impl Answer {
 }
 
 impl Writer {
+    /// Makes sure that the namespaces exist that always do.
+    pub(super) async fn create_own_namespaces(&self, is_shared: bool) -> Result<()> {
+        for name in [Some(DEFAULT_NAMESPACE), is_shared.then_some(SYSTEM_NAMESPACE)].into_iter().flatten() {
+            match self.create(namespace(name), false).await {
+                Ok(_) | Err(Error::AlreadyExists(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Creates an object.
     pub(super) async fn create(&self, object: Object, dry_run: bool) -> Result<Answer> {
         let object = writes::create(object, self.clock.now(), new_uid())?;
@@ -193,10 +204,10 @@ pub(super) fn key_of_ref(reference: Option<&ObjectRef>) -> Result<ObjectKey> {
     Ok(ObjectKey::new(kind, &reference.namespace, &reference.name))
 }
 
-/// The namespace that always exists, as it is first stored.
-pub(super) fn default_namespace() -> Object {
+/// A namespace that always exists, as it is first stored.
+fn namespace(name: &str) -> Object {
     let mut namespace = crate::api::v1::Namespace::default();
-    namespace.meta_mut().name = DEFAULT_NAMESPACE.to_owned();
+    namespace.meta_mut().name = name.to_owned();
     namespace.into_object()
 }
 

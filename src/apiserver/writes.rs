@@ -8,7 +8,9 @@ use prost_types::Timestamp;
 use super::ownership::{self, Applier};
 use super::parts;
 use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
-use crate::api::{CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, default_object, validate, validate_update};
+use crate::api::{
+    CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, SYSTEM_NAMESPACE, default_object, validate, validate_update,
+};
 use crate::error::{Error, Result, Violation};
 
 /// What becomes of an object that exists.
@@ -159,8 +161,8 @@ pub(super) fn check_delete(key: &ObjectKey, request: &DeleteRequest) -> Result<(
     if request.grace_period_seconds.is_some_and(|grace| grace < 0) {
         return Err(Error::invalid("grace_period_seconds", "must not be negative"));
     }
-    if *key == ObjectKey::new(Kind::Namespace, "", DEFAULT_NAMESPACE) {
-        return Err(Error::Precondition("the namespace \"default\" can't be deleted".to_owned()));
+    if key.kind() == Kind::Namespace && [DEFAULT_NAMESPACE, SYSTEM_NAMESPACE].contains(&key.name()) {
+        return Err(Error::Precondition(format!("the namespace {:?} can't be deleted", key.name())));
     }
     Ok(())
 }

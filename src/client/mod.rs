@@ -12,7 +12,10 @@ mod cache;
 mod contents;
 mod endpoint;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod incoming;
+mod leader;
 mod recorder;
 mod requests;
 mod servers;
@@ -27,5 +30,6 @@ pub use cache::{Cache, Cached};
 pub use contents::Changes;
 pub use endpoint::Patience;
 pub use incoming::Incoming;
+pub use leader::{Election, Terms};
 pub use recorder::{Recorder, subject};
 pub use requests::{Client, DeleteOptions, Listed, UNARY_DEADLINE};

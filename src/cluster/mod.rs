@@ -1,5 +1,6 @@
 //! The parts put together: what `apiserver` runs, and what `bluebird up` and the tests run in one process.
 
+mod loops;
 mod single;
 
 use std::fmt;
@@ -8,16 +9,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apiserver::{self, Apiserver, Listen};
-use crate::client::{Cache, Client};
+use crate::client::{Client, Terms};
+use crate::controllers;
 use crate::error::Error;
 use crate::tasks::Tasks;
 use crate::time::Clock;
-use crate::{controllers, scheduler};
 
 pub use single::{Cluster, Place};
 
-/// How long the controllers and the scheduler get to end.
-const LOOPS_GRACE: Duration = Duration::from_secs(2);
+use loops::Loops;
+
+/// How long the controllers and the scheduler get to end, and a leader to give its lease back.
+const LOOPS_GRACE: Duration = Duration::from_secs(2 * loops::GRACE.as_secs());
 
 /// An apiserver with the controllers and the scheduler, which speak with it through the same API as everybody else.
 #[derive(Debug)]
@@ -33,20 +36,27 @@ impl ControlPlane {
     /// # Errors
     /// Says what is wrong; nothing runs then.
     pub async fn start(config: apiserver::Config, clock: Clock) -> Result<ControlPlane, StartError> {
-        let service_cidr = config.service_cidr.clone();
+        let controllers = controllers::Config { service_cidr: config.service_cidr.clone() };
         let apiserver = apiserver::start(config, clock.clone()).await.map_err(StartError::Apiserver)?;
+        Self::over(apiserver, controllers, Terms::default(), clock).await
+    }
+
+    /// Where several apiservers share a store, one of them at a time has controllers and a scheduler that work.
+    async fn over(apiserver: Apiserver, controllers: controllers::Config, terms: Terms, clock: Clock) -> Result<ControlPlane, StartError> {
         let client = Client::from_channel(apiserver.channel());
-        let loops = Tasks::new(CancellationToken::new());
-        // One for all of them: a decoded object takes several times the memory of a stored one. It holds what the scheduler needs, too.
-        let cache = Cache::of_kinds(client.clone(), &controllers::KINDS, &loops);
-        let started = controllers::start(client.clone(), cache.clone(), controllers::Config { service_cidr }, clock.clone(), &loops);
-        if let Err(error) = started {
-            loops.abort().await;
-            apiserver.shutdown().await;
-            return Err(StartError::Controllers(error));
+        let (loops, tasks) = (Loops { client: client.clone(), controllers, clock }, Tasks::new(CancellationToken::new()));
+        let started = match apiserver.is_shared() {
+            true => loops.start_when_leading(apiserver.id(), terms, &tasks),
+            false => loops.start(&tasks),
+        };
+        match started {
+            Ok(()) => Ok(ControlPlane { apiserver, client, loops: tasks }),
+            Err(error) => {
+                tasks.abort().await;
+                apiserver.shutdown().await;
+                Err(StartError::Controllers(error))
+            }
         }
-        scheduler::start(client.clone(), cache, clock, &loops);
-        Ok(ControlPlane { apiserver, client, loops })
     }
 
     /// A client without a network in between.
@@ -98,3 +108,6 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use prost::Message as _;
 
 use super::Console;
@@ -5,8 +7,8 @@ use super::args;
 use super::failure::{self, Failure, Result};
 use super::input;
 use crate::api::manifest::Manifest;
-use crate::api::v1::{ApplyOutcome, ApplyRequest, ApplyResult, FieldConflict, Object};
-use crate::api::{Kind, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS, ObjectKey};
+use crate::api::v1::{ApplyOutcome, ApplyRequest, ApplyResponse, ApplyResult, FieldConflict, LabelSelector, Object, Selector};
+use crate::api::{APPLY_SET_LABEL, Kind, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS, ObjectKey};
 use crate::client::Client;
 use crate::error::{Error, Violation};
 
@@ -19,27 +21,77 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Apply) -> Result
     apply(console, &client, &manifest, &args.how).await.map(drop)
 }
 
-/// Applies a manifest, all at one revision if it fits into one request, and prints what became of each object.
+/// Applies a manifest, all at one revision if it fits into one request, and prints what became of each object. What left the manifest goes last.
 pub(super) async fn apply(console: &mut Console<'_>, client: &Client, manifest: &Manifest, how: &args::HowToApply) -> Result<Vec<Object>> {
-    let chunks = chunks(manifest.objects());
-    if chunks.len() > 1 {
+    let mut chunks = chunks(manifest.objects());
+    let Some(last) = chunks.pop() else { return Ok(Vec::new()) };
+    if !chunks.is_empty() {
         let count = manifest.objects().len();
-        writeln!(console.io.err, "{count} objects are more than one request takes; they go in {}, one after the other.", chunks.len())?;
+        writeln!(console.io.err, "{count} objects are more than one request takes; they go in {}, one after the other.", chunks.len() + 1)?;
     }
     let mut applied = Vec::new();
     for chunk in chunks {
-        let answer = client.apply_as(request(chunk.clone(), how)).await.map_err(|error| explain(error, &chunk, manifest))?;
-        for result in answer.results {
-            writeln!(console.io.out, "{}", line(&result, how.dry_run))?;
-            applied.extend(result.object);
+        applied.extend(send(console, client, request(chunk, how), manifest).await?);
+    }
+    let plain = request(last, how);
+    if !how.prune {
+        applied.extend(send(console, client, plain, manifest).await?);
+        return Ok(applied);
+    }
+    let keep = applied.iter().filter_map(Object::key).map(|key| key.to_ref()).collect();
+    let request = ApplyRequest { prune: true, keep, ..plain.clone() };
+    match client.apply_as(request.clone()).await {
+        Err(Error::TransactionTooLarge { .. }) => {
+            writeln!(console.io.err, "What is to go is more than fits into one request; it goes afterwards, in several.")?;
+            applied.extend(send(console, client, plain, manifest).await?);
+            prune(console, client, manifest, how).await?;
         }
+        answer => applied.extend(tell(console, answer, &request, manifest)?),
     }
     Ok(applied)
 }
 
+/// Deletes what left the manifest, in as many requests as it takes.
+async fn prune(console: &mut Console<'_>, client: &Client, manifest: &Manifest, how: &args::HowToApply) -> Result<()> {
+    let request = request(Vec::new(), how);
+    let labels = LabelSelector { match_labels: [(APPLY_SET_LABEL.to_owned(), request.apply_set.clone())].into(), ..Default::default() };
+    let members = client.list_objects(Selector { labels: Some(labels), ..Default::default() }).await?.objects;
+    let stays: HashSet<_> = manifest.objects().iter().filter_map(Object::key).collect();
+    let surplus: Vec<_> = members.into_iter().filter(|object| object.key().is_some_and(|key| !stays.contains(&key))).collect();
+    for chunk in chunks(&surplus) {
+        let goes: HashSet<_> = chunk.iter().filter_map(Object::key).collect();
+        let others = surplus.iter().filter_map(Object::key).filter(|key| !goes.contains(key));
+        let keep = stays.iter().cloned().chain(others).map(|key| key.to_ref()).collect();
+        send(console, client, ApplyRequest { prune: true, keep, ..request.clone() }, manifest).await?;
+    }
+    Ok(())
+}
+
 fn request(objects: Vec<Object>, how: &args::HowToApply) -> ApplyRequest {
-    let args::HowToApply { field_manager, force, dry_run } = how.clone();
-    ApplyRequest { objects, field_manager, dry_run, force }
+    let args::HowToApply { field_manager, force, dry_run, apply_set, .. } = how.clone();
+    ApplyRequest { objects, field_manager, dry_run, force, apply_set: apply_set.unwrap_or_default(), ..Default::default() }
+}
+
+async fn send(console: &mut Console<'_>, client: &Client, request: ApplyRequest, manifest: &Manifest) -> Result<Vec<Object>> {
+    let answer = client.apply_as(request.clone()).await;
+    tell(console, answer, &request, manifest)
+}
+
+/// Prints what became of the objects of a request, and gives them as they are now, without those that were pruned.
+fn tell(
+    console: &mut Console<'_>,
+    answer: Result<ApplyResponse, Error>,
+    request: &ApplyRequest,
+    manifest: &Manifest,
+) -> Result<Vec<Object>> {
+    let mut applied = Vec::with_capacity(request.objects.len());
+    for result in answer.map_err(|error| explain(error, &request.objects, manifest))?.results {
+        writeln!(console.io.out, "{}", line(&result, request.dry_run))?;
+        if result.outcome() != ApplyOutcome::Pruned {
+            applied.extend(result.object);
+        }
+    }
+    Ok(applied)
 }
 
 /// The objects in as few requests as possible. Only when there are several do namespaces go before what may be in them.
@@ -70,6 +122,7 @@ fn line(result: &ApplyResult, dry_run: bool) -> String {
         ApplyOutcome::Created => "created",
         ApplyOutcome::Configured => "configured",
         ApplyOutcome::Unchanged => "unchanged",
+        ApplyOutcome::Pruned => "pruned",
         ApplyOutcome::Unspecified => "applied",
     };
     format!("{name} {outcome}{}", if dry_run { " (dry run)" } else { "" })

@@ -109,6 +109,12 @@ pub(super) struct HowToApply {
     /// Take over fields that others own with other values
     #[arg(long)]
     pub(super) force: bool,
+    /// The name of the set that these objects are: the label bluebird/apply-set of each
+    #[arg(long, value_name = "NAME")]
+    pub(super) apply_set: Option<String>,
+    /// Delete the objects of the set that are not in the manifests any more
+    #[arg(long, requires = "apply_set")]
+    pub(super) prune: bool,
     /// Check everything and tell what would be done, but change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -119,7 +125,7 @@ const FIELD_MANAGER: &str = "bluebird-cli";
 
 impl Default for HowToApply {
     fn default() -> Self {
-        Self { field_manager: FIELD_MANAGER.to_owned(), force: false, dry_run: false }
+        Self { field_manager: FIELD_MANAGER.to_owned(), force: false, apply_set: None, prune: false, dry_run: false }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::v1::{
     AssignedPort, ContainerPort, Endpoint, EndpointPort, EndpointSlice, EndpointSliceSpec, ObjectMeta, OwnerReference, Pod, PodPhase,
     Protocol, Service, ServicePort,
 };
-use crate::api::{Kind, ObjectKey, Resource, condition};
+use crate::api::{Kind, ObjectKey, Resource, Revision, condition};
 use crate::client::{Cached, DeleteOptions};
 use crate::error::{Error, Result};
 use crate::reconcile::{Outcome, Reconciler};
@@ -76,7 +76,9 @@ impl Endpoints {
         if !slice.meta().owner_references.iter().any(|owner| owner.controller && owner.kind == Kind::Service.as_str()) {
             return Ok(());
         }
-        let options = DeleteOptions { uid: Some(slice.meta().uid.clone()), ..Default::default() };
+        // At this version: whoever has changed it meanwhile knew better.
+        let (uid, version) = (slice.meta().uid.clone(), Revision(slice.meta().resource_version));
+        let options = DeleteOptions { uid: Some(uid), resource_version: Some(version), ..Default::default() };
         match self.context.client.delete_object(&slice.key(), options).await {
             Ok(_) | Err(Error::NotFound(_) | Error::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),

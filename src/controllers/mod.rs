@@ -21,6 +21,16 @@ pub struct Config {
     pub service_cidr: String,
 }
 
+impl Config {
+    /// Whether controllers can work with it.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Invalid`] when `service_cidr` is no range of IPv4 addresses with room for a service.
+    pub fn check(&self) -> Result<()> {
+        services::Range::parse(&self.service_cidr).map(drop)
+    }
+}
+
 /// What the cache that controllers work from has to hold.
 pub const KINDS: [Kind; 5] = [Kind::Pod, Kind::Service, Kind::Node, Kind::EndpointSlice, Kind::Namespace];
 

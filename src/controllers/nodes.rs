@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::api::v1::{ConditionStatus, EventType, Node, Pod, PodPhase};
-use crate::api::{Kind, ObjectKey, Resource, condition};
+use crate::api::{Kind, ObjectKey, Resource, Revision, condition};
 use crate::client::{DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::reconcile::{Outcome, Reconciler};
@@ -69,7 +69,10 @@ impl Nodes {
     }
 
     async fn remove(&self, pod: &Pod) -> Result<()> {
-        let options = DeleteOptions { uid: Some(pod.meta().uid.clone()), grace_period_seconds: Some(0), ..Default::default() };
+        // At this version: whoever has changed it meanwhile knew better.
+        let (uid, version) = (pod.meta().uid.clone(), Revision(pod.meta().resource_version));
+        let options =
+            DeleteOptions { uid: Some(uid), resource_version: Some(version), grace_period_seconds: Some(0), ..Default::default() };
         match self.0.client.delete_object(&pod.key(), options).await {
             Ok(_) | Err(Error::NotFound(_) | Error::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),

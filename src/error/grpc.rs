@@ -62,6 +62,10 @@ fn to_rpc(error: &Error) -> pb::Status {
         Error::TokenExpired { revision } => {
             (Code::OutOfRange, vec![detail("ContinueTokenExpired", &v1::ContinueTokenExpired { revision: revision.0 })])
         }
+        Error::TransactionTooLarge { objects, bytes } => {
+            let detail_of = v1::TransactionTooLarge { objects: *objects as u64, bytes: *bytes as u64 };
+            (Code::ResourceExhausted, vec![detail("TransactionTooLarge", &detail_of)])
+        }
         Error::Exhausted { retry_after, .. } => (Code::ResourceExhausted, retry_after.iter().map(|after| retry_info(*after)).collect()),
         Error::Unavailable(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY)]),
         Error::NotDone(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY), detail("NotDone", &v1::NotDone {})]),
@@ -87,12 +91,7 @@ fn from_parts(code: Code, message: &str, details: &[Any]) -> Error {
         Code::Aborted => aborted(message, details),
         Code::FailedPrecondition => Error::Precondition(text()),
         Code::OutOfRange => out_of_range(message, details),
-        Code::ResourceExhausted => Error::Exhausted {
-            message: text(),
-            retry_after: find::<pb::RetryInfo>(details, GOOGLE, "RetryInfo")
-                .and_then(|info| info.retry_delay)
-                .and_then(|delay| Duration::try_from(delay).ok()),
-        },
+        Code::ResourceExhausted => exhausted(message, details),
         Code::Unavailable if find::<v1::NotDone>(details, OURS, "NotDone").is_some() => Error::NotDone(text()),
         Code::Unavailable | Code::Unknown => Error::Unavailable(text()),
         Code::DeadlineExceeded => Error::Timeout(text()),
@@ -110,6 +109,15 @@ fn aborted(message: &str, details: &[Any]) -> Error {
         Some(v1::ApplyConflict { conflicts, .. }) => Error::ApplyConflict(conflicts),
         None => Error::Superseded(message.to_owned()),
     }
+}
+
+fn exhausted(message: &str, details: &[Any]) -> Error {
+    if let Some(v1::TransactionTooLarge { objects, bytes }) = find(details, OURS, "TransactionTooLarge") {
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        return Error::TransactionTooLarge { objects: count(objects), bytes: count(bytes) };
+    }
+    let delay = find::<pb::RetryInfo>(details, GOOGLE, "RetryInfo").and_then(|info| info.retry_delay);
+    Error::Exhausted { message: message.to_owned(), retry_after: delay.and_then(|delay| Duration::try_from(delay).ok()) }
 }
 
 fn out_of_range(message: &str, details: &[Any]) -> Error {
@@ -183,6 +191,7 @@ mod tests {
             Error::Compacted { requested: Revision(1), oldest: Revision(7) },
             Error::Future { requested: Revision(9), current: Revision(7) },
             Error::TokenExpired { revision: Revision(5) },
+            Error::TransactionTooLarge { objects: 101, bytes: 7 },
             Error::Exhausted { message: "too many".into(), retry_after: Some(Duration::from_millis(1500)) },
             Error::Exhausted { message: "too large".into(), retry_after: None },
             Error::Unavailable("starting".into()),

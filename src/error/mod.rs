@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::api::v1::{FieldConflict, ObjectRef};
-use crate::api::{ObjectKey, Revision};
+use crate::api::{MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
 
 /// Shorthand for results with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -54,6 +54,13 @@ pub enum Error {
     TokenExpired {
         /// The snapshot's revision.
         revision: Revision,
+    },
+    /// It would be more than one transaction takes: RESOURCE_EXHAUSTED with a TransactionTooLarge detail. Ask for it in parts.
+    TransactionTooLarge {
+        /// How many objects would be written.
+        objects: usize,
+        /// How many bytes.
+        bytes: usize,
     },
     /// A limit is reached: RESOURCE_EXHAUSTED.
     Exhausted {
@@ -139,6 +146,7 @@ impl Error {
             | Error::AlreadyExists(_)
             | Error::Conflict { .. }
             | Error::ApplyConflict(_)
+            | Error::TransactionTooLarge { .. }
             | Error::Precondition(_)
             | Error::Compacted { .. }
             | Error::Future { .. }
@@ -187,6 +195,13 @@ impl fmt::Display for Error {
             }
             Error::TokenExpired { revision } => {
                 write!(f, "the continue token is for the snapshot of revision {revision}, which is gone; list again from the start")
+            }
+            Error::TransactionTooLarge { objects, bytes } => {
+                write!(
+                    f,
+                    "{objects} objects of {bytes} bytes would change, and one transaction takes {MAX_TRANSACTION_OBJECTS} of {MAX_TRANSACTION_BYTES}: "
+                )?;
+                f.write_str("apply without prune first, then prune in several requests, each naming in `keep` what the others prune")
             }
             Error::Exhausted { message, .. } => f.write_str(message),
             Error::Cancelled => f.write_str("the request was cancelled"),

@@ -7,6 +7,8 @@
 mod backend;
 mod commit;
 mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod snapshot;
 mod transaction;

@@ -1,5 +1,6 @@
 //! The servers, each a process of its own at the other end of a cable, and what can happen to them.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,7 +78,9 @@ impl Server {
             }
             Fault::Stop => {
                 let status = self.program.interrupt().await;
-                assert!(status.success(), "{} ended with {status}; it said:\n{}", self.name, self.program.said());
+                // One that has only just begun to start dies of the signal.
+                let died = status.signal() == Some(Signal::SIGINT as i32);
+                assert!(status.success() || died, "{} ended with {status}", self.name);
                 self.run_again();
             }
             Fault::Pause => {
@@ -100,7 +103,7 @@ impl Server {
     /// Ends it in good order.
     pub(crate) async fn end(mut self) {
         let status = self.program.interrupt().await;
-        assert!(status.success(), "{} ended with {status}; it said:\n{}", self.name, self.program.said());
+        assert!(status.success(), "{} ended with {status}", self.name);
     }
 
     fn run_again(&mut self) {

@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
+use prost::Message as _;
+
+use super::prune::{self, Prune};
 use crate::api::v1::{ApplyOutcome, ApplyRequest, Object};
-use crate::api::{Kind, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
+use crate::api::{Kind, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_OBJECTS, ObjectKey, Revision};
 use crate::apiserver::Frame;
 use crate::apiserver::ownership::Applier;
 use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, contended, key_of, new_uid, require_namespace};
@@ -15,12 +18,13 @@ use crate::store::{Condition, Snapshot, Transaction, Write};
 const MAX_FIELD_MANAGER: usize = 128;
 
 /// Answers a request.
-pub(super) async fn apply(writer: &Writer, request: ApplyRequest) -> Result<Frame> {
+pub(super) async fn apply(writer: &Writer, mut request: ApplyRequest) -> Result<Frame> {
     let keys = check(&request)?;
+    let prune = prune::begin(&mut request, &keys)?;
     let by = Applier { manager: request.field_manager, force: request.force, now: writer.clock.now() };
     for _ in 0..ATTEMPTS {
         let snapshot = writer.store.current().await?;
-        let plan = plan(&snapshot, &keys, &request.objects, &by)?;
+        let plan = plan(&snapshot, &keys, &request.objects, &by, prune.as_ref()).await?;
         if request.dry_run || plan.writes.is_empty() {
             return Ok(response(plan.results, snapshot.revision()));
         }
@@ -38,13 +42,13 @@ pub(super) async fn apply(writer: &Writer, request: ApplyRequest) -> Result<Fram
             Err(error) => return Err(error),
         }
     }
-    Err(contended(&keys[0]))
+    Err(keys.first().map_or_else(|| Error::Unavailable("the apply-set changes all the time; try again".to_owned()), contended))
 }
 
 /// What is wrong whatever is stored; else the objects' keys.
 fn check(request: &ApplyRequest) -> Result<Vec<ObjectKey>> {
     let count = request.objects.len();
-    if count == 0 || count > MAX_TRANSACTION_OBJECTS {
+    if (count == 0 && !request.prune) || count > MAX_TRANSACTION_OBJECTS {
         return Err(Error::invalid("objects", format!("{count} objects; from 1 to {MAX_TRANSACTION_OBJECTS} are taken")));
     }
     if request.field_manager.is_empty() || request.field_manager.chars().count() > MAX_FIELD_MANAGER {
@@ -70,18 +74,16 @@ struct Plan {
     written: Vec<usize>,
 }
 
-fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &Applier) -> Result<Plan> {
+async fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &Applier, prune: Option<&Prune>) -> Result<Plan> {
     let mut plan = Plan { results: Vec::with_capacity(keys.len()), writes: Vec::new(), written: Vec::new() };
     let (mut violations, mut conflicts) = (Vec::new(), Vec::new());
     for (index, (key, object)) in keys.iter().zip(objects).enumerate() {
         match decide(snapshot, key, object, by) {
-            Ok((outcome, answer, condition)) => {
-                if let (Answer::Planned(object), Some(condition)) = (&answer, condition) {
-                    plan.writes.push(Write::Put { object: (**object).clone(), condition });
-                    plan.written.push(index);
-                }
-                plan.results.push((outcome, answer));
+            Ok((outcome, Answer::Planned(object), Some(condition))) => {
+                let write = Write::Put { object: (*object).clone(), condition };
+                plan.write(outcome, Answer::Planned(object), write);
             }
+            Ok((outcome, answer, _)) => plan.results.push((outcome, answer)),
             // Faults of all objects are told at once, and conflicts, too.
             Err(Error::ApplyConflict(found)) => conflicts.extend(found),
             Err(error) => violations.extend(violations_at(index, error)?),
@@ -91,12 +93,44 @@ fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &Applie
     if !conflicts.is_empty() {
         return Err(Error::ApplyConflict(conflicts));
     }
+    let required = required(snapshot, keys, &plan)?;
+    if let Some(prune) = prune {
+        for stored in prune.surplus(snapshot).await {
+            if let Some((answer, write)) = prune.decide(&stored, by.now)? {
+                plan.write(ApplyOutcome::Pruned, answer, write);
+            }
+        }
+        plan.check_size()?;
+    }
     if !plan.writes.is_empty() {
-        let required = required(snapshot, keys, &plan)?;
         plan.writes.extend(required);
     }
     Ok(plan)
 }
+
+impl Plan {
+    fn write(&mut self, outcome: ApplyOutcome, answer: Answer, write: Write) {
+        self.writes.push(write);
+        self.written.push(self.results.len());
+        self.results.push((outcome, answer));
+    }
+
+    /// Nobody can tell beforehand how much is pruned, so whoever asks hears how much it is.
+    fn check_size(&self) -> Result<()> {
+        let put = self.writes.iter().map(|write| match write {
+            Write::Put { object, .. } => object.encoded_len() + MAX_VERSION_BYTES,
+            Write::Delete { .. } | Write::Require { .. } => 0,
+        });
+        let (objects, bytes) = (self.writes.len(), put.sum());
+        if objects > MAX_TRANSACTION_OBJECTS || bytes > MAX_TRANSACTION_BYTES {
+            return Err(Error::TransactionTooLarge { objects, bytes });
+        }
+        Ok(())
+    }
+}
+
+/// By how much an object may grow when it gets its `resource_version`.
+const MAX_VERSION_BYTES: usize = 11;
 
 fn decide(snapshot: &Snapshot, key: &ObjectKey, given: &Object, by: &Applier) -> Result<(ApplyOutcome, Answer, Option<Condition>)> {
     let condition = given.meta();

@@ -3,6 +3,7 @@
 mod apply;
 mod list;
 mod pages;
+mod prune;
 
 use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
@@ -101,6 +102,11 @@ impl ControlPlaneService for std::sync::Arc<ControlPlane> {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<WatchStream>, Status> {
         Ok(Response::new(self.watches.begin(request)?))
     }
+}
+
+/// Whether a text is a token that a list can continue with.
+pub(super) fn is_continue_token(text: &str) -> bool {
+    pages::Token::decode(text).is_ok()
 }
 
 fn given(object: Option<Object>) -> Result<Object> {

@@ -2,11 +2,11 @@ use super::*;
 use crate::api::v1::{ApplyOutcome, ApplyRequest, ApplyResponse};
 use crate::client::DeleteOptions;
 
-async fn apply(client: &Client, objects: Vec<Object>) -> Result<ApplyResponse, Error> {
+pub(super) async fn apply(client: &Client, objects: Vec<Object>) -> Result<ApplyResponse, Error> {
     client.apply(objects, "test", false).await
 }
 
-fn outcomes(response: &ApplyResponse) -> Vec<ApplyOutcome> {
+pub(super) fn outcomes(response: &ApplyResponse) -> Vec<ApplyOutcome> {
     response.results.iter().map(|result| result.outcome()).collect()
 }
 
@@ -122,7 +122,7 @@ async fn apply_as(client: &Client, manager: &str, force: bool, objects: Vec<Obje
     client.apply_as(ApplyRequest { objects, field_manager: manager.into(), force, ..Default::default() }).await
 }
 
-fn labelled(name: &str, key: &str, value: &str) -> Object {
+pub(super) fn labelled(name: &str, key: &str, value: &str) -> Object {
     let mut service = service(name);
     service.meta_mut().labels.insert(key.into(), value.into());
     service.into_object()

@@ -7,6 +7,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod node;
+mod prune;
 mod update;
 mod watch;
 

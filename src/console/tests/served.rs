@@ -122,6 +122,24 @@ async fn a_conflict_is_told_with_field_and_manager_and_force_takes_it_over() {
 }
 
 #[tokio::test]
+async fn what_left_the_manifests_is_pruned_also_when_it_is_very_much() {
+    let served = Served::start().await;
+    let service = |index: usize| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: s{index}}}\nspec: {{ports: [{{port: 80}}]}}\n");
+    let manifest = |range: std::ops::Range<usize>| range.map(service).collect::<Vec<_>>().join("---\n");
+    let line = "apply -f - --apply-set web --prune";
+    check(&served.run_with("apply -f - --prune", &service(0)).await, 2, "--apply-set");
+    check(&served.run_with(line, &manifest(0..250)).await, 0, "they go in 3");
+    let dry = served.run_with(&format!("{line} --dry-run"), &manifest(1..250)).await;
+    assert_eq!(dry.out.lines().filter(|line| line.ends_with(" pruned (dry run)")).collect::<Vec<_>>(), ["service/s0 pruned (dry run)"]);
+    let outcome = served.run_with(line, &manifest(240..260)).await;
+    check(&outcome, 0, "it goes afterwards, in several");
+    let count = |outcome: &str, end: &str| outcome.lines().filter(|line| line.ends_with(end)).count();
+    assert_eq!((count(&outcome.out, " created"), count(&outcome.out, " unchanged"), count(&outcome.out, " pruned")), (10, 10, 240));
+    assert_eq!(served.print("get svc -o name").await.lines().count(), 20);
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
 async fn very_many_faults_and_very_long_names_get_their_answer() {
     let served = Served::start().await;
     let pod = |index: usize| WEB.split("---").next().expect("a pod").replace("{name: web,", &format!("{{name: Not_A_Name_{index},"));

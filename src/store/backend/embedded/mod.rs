@@ -39,7 +39,7 @@ use files::{Files, Loaded};
 use super::{Backend, OpenError};
 use crate::api::Revision;
 use crate::error::Result;
-use crate::store::{Committed, Feed, History, Options, Transaction, closed};
+use crate::store::{Committed, Feed, History, HistoryLimits, Options, Snapshot, Transaction, closed};
 
 /// The default backend: a folder, and the one thread that commits to it.
 #[derive(Debug)]
@@ -128,6 +128,13 @@ impl Backend for Embedded {
             tracing::error!("the committer had panicked");
         }
     }
+}
+
+/// What a folder holds, as a start reads it. Changes nothing.
+pub(in crate::store) fn read(folder: &Path, limits: HistoryLimits) -> Result<(Snapshot, History), OpenError> {
+    let mut history = History::new(limits, Revision::ZERO);
+    let contents = load::Found::list(folder)?.read(folder, &mut history)?;
+    Ok((contents.state, history))
 }
 
 const LOG: &str = "log-";
