@@ -29,8 +29,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         server = server.extern_path(format!(".bluebird.v1.{response}Response"), "crate::apiserver::Frame");
     }
     server.out_dir(subfolder(&out, "server")?).compile_fds(descriptors)?;
+
+    // What the store asks of an etcd. Apart from our own API: it is somebody else's.
+    println!("cargo::rerun-if-changed={ETCD}");
+    let mut compiler = protox::Compiler::new([ETCD])?;
+    compiler.include_source_info(true).open_files(["rpc.proto"])?;
+    let etcd = tonic_prost_build::configure().build_server(false).bytes(".").out_dir(subfolder(&out, "etcd")?);
+    etcd.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
+
+/// Where the protos of etcd are.
+const ETCD: &str = "src/store/backend/etcd/proto";
 
 fn proto_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();

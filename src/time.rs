@@ -1,9 +1,12 @@
 //! Wall-clock time as the API writes it. Elapsed time is tokio's; `now` is a parameter wherever something is decided.
 
+mod backoff;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use backoff::Backoff;
 use prost_types::Timestamp;
 
 /// Tells the wall-clock time; a test brings its own.

@@ -3,11 +3,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::store_args::StoreArgs;
+use crate::store::EtcdOptions;
+
 /// What an apiserver needs to know to start.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The folder that holds the cluster's state. Made if there is none; only one apiserver uses it at a time.
+    /// The folder that holds the cluster's state. Made if there is none; only one apiserver uses it at a time. Not touched when the state is in an etcd.
     pub data_dir: PathBuf,
+    /// The etcd that holds the cluster's state instead, for any number of apiservers.
+    pub etcd: Option<EtcdOptions>,
     /// Where clients connect.
     pub listen: Listen,
     /// Speak plaintext also on addresses that other machines can reach.
@@ -42,6 +47,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>, listen: Listen) -> Self {
         Self {
             data_dir: data_dir.into(),
+            etcd: None,
             listen,
             insecure_plaintext: false,
             service_cidr: Self::DEFAULT_SERVICE_CIDR.to_owned(),
@@ -65,6 +71,8 @@ pub struct Args {
     /// The folder that holds the cluster's state [default: `apiserver` in the user's data folder for bluebird]
     #[arg(long, env = "BLUEBIRD_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Where clients connect: ADDRESS:PORT (port 0: any free one), or unix:/PATH
     #[arg(long, env = "BLUEBIRD_LISTEN", value_name = "ADDRESS", default_value_t = Config::DEFAULT_LISTEN)]
     listen: Listen,
@@ -92,11 +100,13 @@ impl Args {
     /// The configuration that the flags ask for.
     ///
     /// # Errors
-    /// A sentence, when there is no `--data-dir` and the machine has no folder for user data.
+    /// A sentence, when there is no `--data-dir` and the machine has no folder for user data, or a file that a flag names can't be read.
     pub fn into_config(self) -> Result<Config, String> {
-        let data_dir = self.data_dir.or_else(Config::default_data_dir);
+        let (folder, etcd) = self.store.into_place()?;
+        let data_dir = folder.or(self.data_dir).or_else(Config::default_data_dir).or_else(|| etcd.is_some().then(PathBuf::new));
         Ok(Config {
             data_dir: data_dir.ok_or("this user has no home folder to keep data in; say where with --data-dir FOLDER")?,
+            etcd,
             listen: self.listen,
             insecure_plaintext: self.insecure_plaintext,
             service_cidr: self.service_cidr,

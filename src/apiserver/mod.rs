@@ -20,6 +20,7 @@ mod readiness;
 mod serve;
 mod sessions;
 mod start;
+mod store_args;
 #[cfg(test)]
 mod tests;
 mod tunnels;
@@ -33,6 +34,8 @@ pub use frame::Frame;
 #[cfg(test)]
 pub(crate) use start::start_beside;
 pub use start::{Apiserver, StartError, start};
+
+pub use crate::store::EtcdOptions;
 
 use crate::error::Error;
 

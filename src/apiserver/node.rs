@@ -88,7 +88,7 @@ impl Nodes {
             return Err(Error::invalid("message", "the first message of a session must be hello"));
         };
         let key = ObjectKey::new(Kind::Node, "", &node_name);
-        if self.writer.store.snapshot().get(&key).is_none() {
+        if self.writer.store.current().await?.get(&key).is_none() {
             return Err(Error::not_found(&key));
         }
         let opened = self.sessions.open(&node_name, &instance_id, routes, Instant::now())?;

@@ -56,7 +56,7 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
-    /// The data folder can't be used.
+    /// The data folder or the etcd can't be used.
     Store(OpenError),
     /// The store refused the first write.
     FirstWrite(Error),
@@ -110,7 +110,8 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     let inside = serve(listener, routes, &serving);
     let upkeep = Tasks::new(CancellationToken::new());
     upkeep.spawn("upkeep", keep_up(control_plane, nodes, upkeep.token()));
-    tracing::info!(revision = store.snapshot().revision().0, data_dir = %config.data_dir.display(), "apiserver starts");
+    let place = config.etcd.map_or_else(|| config.data_dir.display().to_string(), |etcd| etcd.to_string());
+    tracing::info!(revision = store.snapshot().revision().0, store = place, "apiserver starts");
     Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, id, is_shared, store: None, serving, upkeep })
 }
 
@@ -165,9 +166,13 @@ impl Apiserver {
 }
 
 async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
-    let folder = config.data_dir.clone();
     let history = HistoryLimits { revisions: config.history_revisions, bytes: config.history_bytes };
-    let open = move || Store::embedded(&folder, Options { history, clock });
+    let options = Options { history, clock };
+    if let Some(etcd) = &config.etcd {
+        return Store::etcd(etcd, options).await.map_err(StartError::Store);
+    }
+    let folder = config.data_dir.clone();
+    let open = move || Store::embedded(&folder, options);
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(StartError::Store),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
@@ -218,7 +223,7 @@ impl fmt::Display for StartError {
             }
             StartError::Bind { listen, error } => write!(f, "can't listen on {listen}: {error}; choose another address with --listen"),
             StartError::Store(error) => error.fmt(f),
-            StartError::FirstWrite(error) => write!(f, "can't write to the data folder: {error}"),
+            StartError::FirstWrite(error) => write!(f, "can't write to the store: {error}"),
         }
     }
 }

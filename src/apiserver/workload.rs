@@ -28,7 +28,7 @@ impl WorkloadService for Workloads {
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let mut request = request.into_inner();
-        let node = self.locate(&mut request)?;
+        let node = self.locate(&mut request).await?;
         let asked = self.open(&node, open_tunnel::Request::Logs(request)).await?;
         let nodes = self.0.clone();
         let pieces = stream::try_unfold(asked, move |mut asked| {
@@ -45,7 +45,7 @@ impl WorkloadService for Workloads {
 
 impl Workloads {
     /// Completes the request with what the node needs to know, and tells which node that is.
-    fn locate(&self, request: &mut LogsRequest) -> Result<String> {
+    async fn locate(&self, request: &mut LogsRequest) -> Result<String> {
         if request.since_time.is_some() {
             return Err(Error::invalid("since_time", "is not supported yet; leave it out"));
         }
@@ -53,7 +53,7 @@ impl Workloads {
             return Err(Error::invalid("pod", "must not be empty"));
         }
         let key = ObjectKey::new(Kind::Pod, &request.namespace, &request.pod);
-        let stored = self.0.writer.store.snapshot().get(&key).cloned().ok_or_else(|| Error::not_found(&key))?;
+        let stored = self.0.writer.store.current().await?.get(&key).cloned().ok_or_else(|| Error::not_found(&key))?;
         let pod = Pod::from_object(stored.decode()).ok_or_else(|| Error::not_found(&key))?;
         if !request.pod_uid.is_empty() && request.pod_uid != pod.meta().uid {
             return Err(Error::not_found(&key));

@@ -7,7 +7,6 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/client/bluebird.v1.rs"));
 }
 
-mod backoff;
 mod cache;
 mod contents;
 mod endpoint;
@@ -25,7 +24,7 @@ mod fake;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use backoff::Backoff;
+pub use crate::time::Backoff;
 pub use cache::{Cache, Cached};
 pub use contents::Changes;
 pub use endpoint::Patience;

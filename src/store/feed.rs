@@ -76,6 +76,17 @@ impl Feed {
         self.wake();
     }
 
+    /// Shows a newer state without the commits that led there: whoever is behind learns that the history is gone.
+    pub(super) fn begin_anew(&self, state: Snapshot) {
+        let replaced = {
+            let mut history = self.0.history.write().expect(UNPOISONED);
+            history.begin_anew(state.revision());
+            std::mem::replace(&mut *self.0.state.write().expect(UNPOISONED), state)
+        };
+        drop(replaced);
+        self.wake();
+    }
+
     pub(super) fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.wake();

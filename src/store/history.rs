@@ -44,6 +44,13 @@ impl History {
         }
     }
 
+    /// Forgets every commit up to a revision that is newer than all of them.
+    pub(super) fn begin_anew(&mut self, revision: Revision) {
+        self.commits.clear();
+        self.bytes = 0;
+        self.oldest = revision;
+    }
+
     /// Appends a commit and lets go of what exceeds the limits.
     pub(super) fn push(&mut self, commit: Arc<Commit>) {
         self.bytes += commit.bytes();

@@ -22,7 +22,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use backend::OpenError;
+pub use backend::{EtcdOptions, OpenError, Tls};
 pub use commit::{Commit, Event, put_record, record_of};
 pub use feed::Feed;
 pub use history::{History, HistoryLimits};
@@ -32,7 +32,7 @@ pub use view::View;
 
 use crate::error::{Error, Result};
 use crate::time::Clock;
-use backend::{Backend, Embedded};
+use backend::{Backend, Embedded, Etcd};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -61,6 +61,15 @@ impl Store {
     /// When another apiserver has the folder, it can't be written to, or something is wrong with the data. Nothing has been changed then.
     pub fn embedded(folder: impl Into<PathBuf>, options: Options) -> Result<Self, OpenError> {
         let (backend, cluster_id, feed) = Embedded::open(folder, options)?;
+        Ok(Self::new(backend, cluster_id, feed))
+    }
+
+    /// Opens the store of a cluster in an etcd. Any number of apiservers may do that at the same time.
+    ///
+    /// # Errors
+    /// When etcd can't be reached for a while or refuses us, or there is something that BlueBird did not write.
+    pub async fn etcd(etcd: &EtcdOptions, options: Options) -> Result<Self, OpenError> {
+        let (backend, cluster_id, feed) = Etcd::open(etcd, options).await?;
         Ok(Self::new(backend, cluster_id, feed))
     }
 
@@ -97,12 +106,13 @@ impl Store {
         self.0.backend.is_shared()
     }
 
-    /// Does all writes of a transaction at one revision, or none. When this returns they are on disk. Dropping the future does not take
-    /// the transaction back.
+    /// Does all writes of a transaction at one revision, or none. When this returns they are on disk. Dropping the future leaves open whether
+    /// they happen.
     ///
     /// # Errors
-    /// Invalid beyond the limits of the API; AlreadyExists, Conflict, NotFound by the conditions; Exhausted when the disk is full; Unavailable
-    /// when the disk fails or the store is closed, and then the writes may or may not have happened.
+    /// Invalid beyond the limits of the API; AlreadyExists, Conflict, NotFound by the conditions; Exhausted when the disk is full; NotDone
+    /// when an etcd can't be reached, and nothing happened; Unavailable when the disk or etcd fails or the store is closed, and then the writes may
+    /// or may not have happened.
     pub async fn commit(&self, mut transaction: Transaction) -> Result<Committed> {
         transaction.measure()?;
         self.0.backend.commit(transaction).await

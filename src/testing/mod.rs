@@ -33,6 +33,7 @@
 
 mod builder;
 pub(crate) mod cable;
+mod etcd;
 mod node;
 mod shim;
 mod witness;
@@ -43,6 +44,7 @@ use tempfile::TempDir;
 
 pub use builder::Builder;
 pub use cable::{Cable, Link};
+pub use etcd::Etcd;
 pub use witness::Witness;
 
 use crate::api::condition;

@@ -100,6 +100,8 @@ impl ControlPlaneService for std::sync::Arc<ControlPlane> {
     type WatchStream = WatchStream;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<WatchStream>, Status> {
+        // A watch knows what anybody was told of before it: the state that it begins with, and a revision that another apiserver has told.
+        self.writer.store.current().await?;
         Ok(Response::new(self.watches.begin(request)?))
     }
 }

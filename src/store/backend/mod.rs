@@ -1,4 +1,5 @@
 pub(super) mod embedded;
+pub(super) mod etcd;
 mod open_error;
 
 use std::fmt;
@@ -6,6 +7,8 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 
 pub(super) use embedded::Embedded;
+pub(super) use etcd::Etcd;
+pub use etcd::{EtcdOptions, Tls};
 pub use open_error::OpenError;
 
 use super::{Committed, Transaction};
@@ -18,7 +21,7 @@ use crate::error::Result;
 /// an error that leaves the outcome open: then all of it is seen later, or nothing.
 pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// Does all writes of a transaction that has been measured, at one revision, or none. When this returns they are durable and the feed shows them.
-    /// Dropping the future does not take the transaction back.
+    /// Dropping the future leaves open whether the transaction happens.
     ///
     /// # Errors
     /// By the conditions AlreadyExists, Conflict, NotFound; Exhausted when there is no space, and nothing happened; Unavailable when

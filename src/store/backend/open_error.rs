@@ -28,6 +28,13 @@ pub enum OpenError {
         /// The newest that we know.
         known: u32,
     },
+    /// The etcd can't be used.
+    Etcd {
+        /// Which.
+        address: String,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The operating system refused something.
     Io {
         /// On what.
@@ -58,6 +65,7 @@ impl fmt::Display for OpenError {
                  data folder",
                 file.display()
             ),
+            OpenError::Etcd { address, fault } => write!(f, "can't use {address}: {fault}"),
             OpenError::Io { path, doing, source } => write!(f, "can't {doing} {}: {source}", path.display()),
         }
     }
@@ -67,7 +75,7 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OpenError::Io { source, .. } => Some(source),
-            OpenError::InUse { .. } | OpenError::Damaged { .. } | OpenError::NewerFormat { .. } => None,
+            OpenError::InUse { .. } | OpenError::Damaged { .. } | OpenError::NewerFormat { .. } | OpenError::Etcd { .. } => None,
         }
     }
 }

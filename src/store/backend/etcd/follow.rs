@@ -1,0 +1,209 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use prost_types::Timestamp;
+
+use super::keys::{Place, TipRow};
+use super::kv::Fault;
+use super::load::{Loaded, foreign, load, object, read_cluster};
+use super::rpc::event::EventType;
+use super::rpc::{Event as Change, WatchCreateRequest, WatchResponse};
+use super::shared::Shared;
+use crate::api::v1::event::Type;
+use crate::api::{ObjectKey, Revision};
+use crate::store::transaction::stamp;
+use crate::store::{Commit, Event, Snapshot, Stored, View};
+use crate::time::Backoff;
+
+/// Reads what everybody commits and publishes it, in order.
+///
+/// # Guarantees
+/// Each revision of the cluster is one commit, whole, once and in order. What was missed because etcd has compacted it is never passed over: the feed
+/// begins anew then, and whoever reads it learns that its history is gone.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    state: Snapshot,
+    /// Everything up to this revision of etcd is in the state.
+    position: i64,
+    /// When the last commit was made.
+    time: Timestamp,
+    /// Changes of one revision of which there may be more to come.
+    pending: Vec<Change>,
+}
+
+/// Why the changes stopped coming.
+enum Stop {
+    /// For now. They go on where they were.
+    Broken(Fault),
+    /// Those that come next are gone.
+    Compacted,
+    /// For good.
+    Senseless(String),
+}
+
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, loaded: Loaded) -> Self {
+        Self { shared, state: loaded.state, position: loaded.at, time: Timestamp::default(), pending: Vec::new() }
+    }
+
+    /// Runs until the store is closed, or what is in etcd makes no sense any more.
+    pub(super) async fn run(mut self) {
+        let ends = self.shared.ends.clone();
+        ends.run_until_cancelled(self.follow()).await;
+    }
+
+    async fn follow(&mut self) {
+        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        loop {
+            let stop = match self.stream(&mut backoff).await {
+                Stop::Compacted => self.reload().await,
+                stop => stop,
+            };
+            // Comes again, whole.
+            self.pending.clear();
+            match stop {
+                Stop::Senseless(why) => return self.shared.give_up(why),
+                Stop::Compacted => {}
+                Stop::Broken(fault) => {
+                    metrics::counter!("bluebird_etcd_watches_broken_total").increment(1);
+                    tracing::warn!(%fault, "the watch of etcd broke; it is resumed");
+                }
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// One watch, until it stops.
+    async fn stream(&mut self, backoff: &mut Backoff) -> Stop {
+        let shared = Arc::clone(&self.shared);
+        let (key, range_end) = shared.keys.all();
+        let create = WatchCreateRequest { key, range_end, start_revision: self.position + 1, fragment: true };
+        let mut changes = match shared.kv.watch(create).await {
+            Ok(changes) => changes,
+            Err(fault) => return broken(fault),
+        };
+        loop {
+            let received = tokio::select! {
+                received = changes.next() => received,
+                () = shared.stalled.notified() => {
+                    changes.leave();
+                    return Stop::Broken(Fault::Open("it was silent, though there was news".to_owned()));
+                }
+            };
+            match received {
+                Ok(response) if response.compact_revision > 0 => return Stop::Compacted,
+                Ok(response) if response.canceled => return Stop::Broken(Fault::Open(response.cancel_reason)),
+                Ok(response) => {
+                    backoff.reset();
+                    if let Err(why) = self.take(response) {
+                        return Stop::Senseless(why);
+                    }
+                }
+                Err(fault) => return broken(fault),
+            }
+        }
+    }
+
+    /// Publishes every revision that is complete.
+    fn take(&mut self, response: WatchResponse) -> Result<(), String> {
+        let mut commits = Vec::new();
+        for change in response.events {
+            let revision = revision_of(&change);
+            if self.pending.last().is_some_and(|last| revision_of(last) != revision) {
+                commits.push(self.complete()?);
+            }
+            if revision > self.position {
+                self.pending.push(change);
+            }
+        }
+        if !response.fragment && !self.pending.is_empty() {
+            commits.push(self.complete()?);
+        }
+        if !commits.is_empty() {
+            metrics::counter!("bluebird_store_commits_total").increment(commits.len() as u64);
+            self.shared.feed.publish(self.state.clone(), commits);
+            self.shared.arrivals.reach(self.state.revision());
+        }
+        Ok(())
+    }
+
+    /// Makes a commit of the pending changes and moves the state.
+    fn complete(&mut self) -> Result<Arc<Commit>, String> {
+        let changes = std::mem::take(&mut self.pending);
+        self.position = changes.first().map_or(self.position, revision_of);
+        let revision = Revision(self.position.cast_unsigned());
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes {
+            let is_put = change.r#type() == EventType::Put;
+            let kv = change.kv.unwrap_or_default();
+            match self.shared.keys.read(&kv.key) {
+                Some(Place::Object(key)) if is_put => {
+                    let mut object = object(&key, &kv).map_err(|fault| fault.to_string())?;
+                    stamp(&mut object, revision);
+                    let before = self.state.get(&key).map(|stored| View::of(&stored.bytes));
+                    let kind = if before.is_some() { Type::Modified } else { Type::Added };
+                    events.push(Event::new(kind, key, &object, before.as_ref()));
+                }
+                Some(Place::Object(key)) => events.extend(self.deleted(key, revision)),
+                Some(Place::Tip) if is_put => {
+                    self.time = TipRow::decode(kv.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default()
+                }
+                Some(Place::Cluster) if is_put && read_cluster(&kv.value).as_deref() == Some(&self.shared.cluster_id) => {}
+                Some(Place::Tip | Place::Cluster) => {
+                    return Err("somebody has removed or replaced the cluster's own keys in etcd".to_owned());
+                }
+                None => return Err(foreign(&kv.key).to_string()),
+            }
+        }
+        self.state.apply(&events, revision);
+        Ok(Arc::new(Commit { revision, time: self.time, events: events.into() }))
+    }
+
+    /// The event of an object that is gone. None if there was none: then nothing has changed.
+    fn deleted(&self, key: ObjectKey, revision: Revision) -> Option<Event> {
+        let mut last = self.state.get(&key).map(Stored::decode)?;
+        stamp(&mut last, revision);
+        Some(Event::new(Type::Deleted, key, &last, None))
+    }
+
+    /// Goes on from the oldest revision that etcd still has. If anything of this cluster was missed, the feed begins anew.
+    async fn reload(&mut self) -> Stop {
+        let Shared { kv, keys, feed, arrivals, .. } = &*self.shared;
+        let loaded = match load(kv, keys, self.shared.history.revisions).await {
+            Ok(loaded) => loaded,
+            Err(fault) => return broken(fault),
+        };
+        if loaded.at < self.position {
+            return Stop::Senseless(went_back(loaded.at, Revision(self.position.cast_unsigned())));
+        }
+        self.position = loaded.at;
+        if loaded.state.revision() > self.state.revision() {
+            tracing::warn!(from = %self.state.revision(), to = %loaded.state.revision(), "etcd was compacted behind our back; watches have to start anew");
+            self.state = loaded.state;
+            feed.begin_anew(self.state.clone());
+            arrivals.reach(self.state.revision());
+        }
+        Stop::Compacted
+    }
+}
+
+fn broken(fault: Fault) -> Stop {
+    match fault {
+        Fault::Refused(why) => Stop::Senseless(why),
+        Fault::Compacted => Stop::Compacted,
+        fault => Stop::Broken(fault),
+    }
+}
+
+fn revision_of(change: &Change) -> i64 {
+    change.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+/// What is wrong when etcd has an older revision than it had.
+pub(super) fn went_back(now: i64, known: Revision) -> String {
+    format!("etcd is at revision {now}, but was at {known} before: it was replaced or restored from a backup. Restart every apiserver")
+}

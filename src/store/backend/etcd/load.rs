@@ -1,0 +1,146 @@
+//! Reads the state as of some revision, from which the changes are followed.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::keys::{ClusterRow, FORMAT, Keys, Place};
+use super::kv::{Fault, Kv};
+use super::rpc::{KeyValue, RangeRequest, WatchCreateRequest};
+use super::txn;
+use crate::api::v1::Object;
+use crate::api::{ObjectKey, Revision};
+use crate::store::transaction::stamp;
+use crate::store::{Snapshot, Stored};
+
+/// The state as it was at some revision of etcd.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// Its revision is that of the last transaction before [`Loaded::at`].
+    pub(super) state: Snapshot,
+    /// Everything that came after this is to be followed.
+    pub(super) at: i64,
+}
+
+/// About how large a page should be, in bytes.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// How many objects the first page has, and the most that one has.
+const FIRST_PAGE: usize = 500;
+const LARGEST_PAGE: usize = 20_000;
+
+/// Reads the state as of the oldest revision that etcd still has, but not older than `revisions` before the current one.
+pub(super) async fn load(kv: &Kv, keys: &Keys, revisions: usize) -> Result<Loaded, Fault> {
+    loop {
+        let tip = kv.range(RangeRequest { key: keys.tip(), ..Default::default() }).await?;
+        let current = tip.header.map_or(0, |header| header.revision);
+        let wanted = current.saturating_sub(i64::try_from(revisions).unwrap_or(i64::MAX)).max(1);
+        let at = match state_at(kv, keys, wanted).await {
+            Err(Fault::Compacted) => oldest(kv, keys).await?,
+            loaded => return loaded,
+        };
+        match state_at(kv, keys, at.max(wanted)).await {
+            // Somebody compacts at this very moment.
+            Err(Fault::Compacted) => {}
+            loaded => return loaded,
+        }
+    }
+}
+
+/// The oldest revision that etcd still has: only a watch that asks for more is told.
+async fn oldest(kv: &Kv, keys: &Keys) -> Result<i64, Fault> {
+    // If nothing was compacted, it is sent the creation of this key.
+    let mut changes = kv.watch(WatchCreateRequest { key: keys.cluster(), start_revision: 1, ..Default::default() }).await?;
+    loop {
+        let response = changes.next().await?;
+        if response.compact_revision > 0 {
+            return Ok(response.compact_revision);
+        }
+        if !response.events.is_empty() {
+            return Ok(1);
+        }
+        if response.canceled {
+            return Err(Fault::Refused(format!("etcd refuses a watch: {}", response.cancel_reason)));
+        }
+    }
+}
+
+async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
+    let (mut key, range_end) = keys.all();
+    let mut state = Snapshot::default();
+    let mut revision = Revision::ZERO;
+    let mut limit = FIRST_PAGE;
+    loop {
+        let request = RangeRequest { key, range_end: range_end.clone(), limit: limit as i64, revision: at, ..Default::default() };
+        let page = kv.range(request).await?;
+        let bytes: usize = page.kvs.iter().map(|kv| kv.value.len() + kv.key.len()).sum();
+        let Some(last) = page.kvs.last().map(|kv| kv.key.clone()) else { break };
+        for kv in page.kvs {
+            match keys.read(&kv.key) {
+                Some(Place::Object(key)) => state.insert(stored(key, &kv)?),
+                Some(Place::Tip) => revision = revision_of(&kv),
+                Some(Place::Cluster) => {}
+                None => return Err(foreign(&kv.key)),
+            }
+        }
+        if !page.more {
+            break;
+        }
+        limit = (limit * PAGE_BYTES / bytes.max(1)).clamp(1, LARGEST_PAGE);
+        key = after(&last);
+    }
+    state.set_revision(revision);
+    Ok(Loaded { state, at })
+}
+
+/// The first key after a key.
+fn after(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
+}
+
+/// An object as etcd has it.
+pub(super) fn stored(key: ObjectKey, kv: &KeyValue) -> Result<Stored, Fault> {
+    let revision = revision_of(kv);
+    let mut object = object(&key, kv)?;
+    stamp(&mut object, revision);
+    Ok(Stored { key, revision, bytes: object.encode_to_vec().into() })
+}
+
+/// The message in a value.
+pub(super) fn object(key: &ObjectKey, kv: &KeyValue) -> Result<Object, Fault> {
+    let object = Object::decode(kv.value.as_ref()).ok();
+    object.filter(|object| object.key().as_ref() == Some(key)).ok_or_else(|| foreign(&kv.key))
+}
+
+pub(super) fn revision_of(kv: &KeyValue) -> Revision {
+    Revision(kv.mod_revision.cast_unsigned())
+}
+
+/// There is something that we have not written.
+pub(super) fn foreign(key: &[u8]) -> Fault {
+    Fault::Refused(format!(
+        "what is at the key {:?} was not written by BlueBird, or by a newer version. The keys under --etcd-prefix must be this cluster's alone",
+        String::from_utf8_lossy(key)
+    ))
+}
+
+/// The cluster's id; made if there is none yet.
+pub(super) async fn cluster_id(kv: &Kv, keys: &Keys, now: prost_types::Timestamp) -> Result<String, Fault> {
+    let read = || kv.range(RangeRequest { key: keys.cluster(), ..Default::default() });
+    let mut found = read().await?;
+    if found.kvs.is_empty() {
+        let row = ClusterRow { id: uuid::Uuid::new_v4().to_string(), format: FORMAT };
+        let created = kv.txn(txn::creation(keys, &row, now)).await;
+        // Whether it was us or somebody else, or nobody knows who: what is there counts.
+        if let Err(fault @ (Fault::NoSpace(_) | Fault::Refused(_))) = created {
+            return Err(fault);
+        }
+        found = read().await?;
+    }
+    let row = found.kvs.first().ok_or_else(|| Fault::NotDone("the cluster's id could not be written".to_owned()))?;
+    read_cluster(&row.value).ok_or_else(|| foreign(&row.key))
+}
+
+/// The cluster's id, if this can be read.
+pub(super) fn read_cluster(value: &[u8]) -> Option<String> {
+    let row = ClusterRow::decode(value).ok()?;
+    (!row.id.is_empty() && (1..=FORMAT).contains(&row.format)).then_some(row.id)
+}

@@ -1,0 +1,91 @@
+use std::fmt;
+use std::sync::RwLock;
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Request};
+
+use super::kv::{Fault, Member};
+use super::rpc::AuthenticateRequest;
+use super::rpc::auth_client::AuthClient;
+
+/// How long etcd may take to check a password: it makes that slow on purpose.
+const AUTHENTICATE: Duration = Duration::from_secs(5);
+
+/// A user of etcd. The token that its name and password give is used until etcd doesn't know it any more.
+pub(super) struct Login {
+    username: String,
+    password: String,
+    token: RwLock<Option<Token>>,
+    /// Of many who find that they have no token one asks for it.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+enum Token {
+    Given(MetadataValue<Ascii>),
+    /// This etcd wants none.
+    Needless,
+}
+
+impl Login {
+    pub(super) fn new(username: String, password: String) -> Self {
+        Self { username, password, token: RwLock::default(), asking: tokio::sync::Mutex::default() }
+    }
+
+    /// Adds the token to a request.
+    pub(super) async fn sign<T>(&self, member: &Member, request: &mut Request<T>) -> Result<(), Fault> {
+        if let Token::Given(token) = self.token(member).await? {
+            request.metadata_mut().insert("token", token);
+        }
+        Ok(())
+    }
+
+    /// The token is not valid any more.
+    pub(super) fn forget(&self) {
+        self.token.write().expect(UNPOISONED).take();
+    }
+
+    async fn token(&self, member: &Member) -> Result<Token, Fault> {
+        let known = || self.token.read().expect(UNPOISONED).clone();
+        if let Some(token) = known() {
+            return Ok(token);
+        }
+        let _asking = self.asking.lock().await;
+        if let Some(token) = known() {
+            return Ok(token);
+        }
+        let token = self.ask(member).await?;
+        *self.token.write().expect(UNPOISONED) = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn ask(&self, member: &Member) -> Result<Token, Fault> {
+        let request = AuthenticateRequest { name: self.username.clone(), password: self.password.clone() };
+        let mut client = AuthClient::new(member.channel.clone());
+        let not_done = |why: String| Fault::NotDone(format!("{} gave no token: {why}", member.address));
+        match tokio::time::timeout(AUTHENTICATE, client.authenticate(request)).await {
+            Ok(Ok(response)) => {
+                let token = response.into_inner().token.parse().map_err(|_| not_done("the token is no ASCII text".to_owned()))?;
+                Ok(Token::Given(token))
+            }
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                tracing::warn!(etcd = %member.address, "this etcd has authentication switched off; the user and password are not used");
+                Ok(Token::Needless)
+            }
+            Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+                Err(Fault::Refused(format!("{} doesn't let user {:?} in: {}", member.address, self.username, status.message())))
+            }
+            Ok(Err(status)) => Err(not_done(status.message().to_owned())),
+            Err(_) => Err(not_done(format!("no answer within {} s", AUTHENTICATE.as_secs()))),
+        }
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while holding it";
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login of {:?}", self.username)
+    }
+}
