@@ -25,6 +25,8 @@ pub struct Config {
     pub history_bytes: usize,
     /// How long a node may be silent before its `Ready` becomes Unknown.
     pub node_grace_period: Duration,
+    /// How long other apiservers on the same store wait after this one's last sign of life before they speak for its nodes.
+    pub lease_duration: Duration,
     /// How long requests in flight get to finish at shutdown.
     pub shutdown_grace: Duration,
 }
@@ -40,6 +42,8 @@ impl Config {
     pub const DEFAULT_HISTORY_BYTES: usize = 64 * 1024 * 1024;
     /// How long a node may be silent, unless told otherwise.
     pub const DEFAULT_NODE_GRACE_PERIOD: Duration = Duration::from_secs(15);
+    /// How long others wait for an apiserver that gives no sign of life.
+    pub const DEFAULT_LEASE_DURATION: Duration = Duration::from_secs(10);
     /// How long requests in flight get at shutdown, unless told otherwise.
     pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
@@ -54,6 +58,7 @@ impl Config {
             history_revisions: Self::DEFAULT_HISTORY_REVISIONS,
             history_bytes: Self::DEFAULT_HISTORY_BYTES,
             node_grace_period: Self::DEFAULT_NODE_GRACE_PERIOD,
+            lease_duration: Self::DEFAULT_LEASE_DURATION,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }
     }
@@ -113,6 +118,7 @@ impl Args {
             history_revisions: self.history_revisions,
             history_bytes: self.history_bytes,
             node_grace_period: self.node_grace_period,
+            lease_duration: Config::DEFAULT_LEASE_DURATION,
             shutdown_grace: self.shutdown_grace,
         })
     }

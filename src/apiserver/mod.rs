@@ -16,9 +16,11 @@ mod metrics;
 mod node;
 mod ownership;
 mod parts;
+mod peers;
 mod readiness;
 mod serve;
 mod sessions;
+mod shared;
 mod start;
 mod store_args;
 #[cfg(test)]

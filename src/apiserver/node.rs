@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::generated::node_service_server::NodeService;
 use super::sessions::{Opened, SessionId, Sessions, Silent, response};
+use super::shared::Shared;
 use super::tunnels::{Piece, Tunnels};
 use super::writer::Writer;
 use super::{readiness, stopping_error, writes};
@@ -21,6 +22,7 @@ use crate::api::v1::{
 };
 use crate::api::{Kind, ObjectKey, Resource as _, Revision};
 use crate::error::{Error, Result};
+use crate::store::Stored;
 
 /// How long a stream may take to send its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
@@ -40,11 +42,17 @@ pub(super) struct Nodes {
     pub(super) service_cidr: String,
     pub(super) grace_period: Duration,
     pub(super) stopping: CancellationToken,
+    /// `None` where nobody else has the store.
+    pub(super) shared: Option<Shared>,
 }
 
 impl Nodes {
-    /// Every node that was alive when the apiserver last stopped has the grace period to come back.
+    /// Every node that was alive when the apiserver last stopped has the grace period to come back. Where others share the store, it may have come
+    /// back to them.
     pub(super) fn expect_known_nodes(&self) {
+        if let Some(shared) = &self.shared {
+            return shared.look(&self.sessions, Instant::now());
+        }
         let snapshot = self.writer.store.snapshot();
         let first = ObjectKey::lower_bound(Kind::Node, "");
         let nodes = snapshot.range(&first).take_while(|stored| stored.key.kind() == Kind::Node);
@@ -57,15 +65,30 @@ impl Nodes {
     pub(super) async fn mark_silent(&self) {
         let snapshot = self.writer.store.snapshot();
         self.sessions.end_unregistered(|key| snapshot.get(key).is_some());
+        if let Some(shared) = &self.shared {
+            shared.look(&self.sessions, Instant::now());
+            if shared.has_lapsed(Instant::now()) {
+                self.sessions.end_all(&lapsed());
+            }
+        }
         let silent = self.sessions.silent(Instant::now(), self.grace_period);
         stream::iter(silent).for_each_concurrent(MARKED_AT_ONCE, |silent| self.mark(silent)).await;
+    }
+
+    /// Which other apiserver has a node's session.
+    pub(super) fn elsewhere(&self, node: &str) -> Option<String> {
+        let shared = self.shared.as_ref()?;
+        let node = self.writer.store.snapshot().get(&ObjectKey::new(Kind::Node, "", node))?.decode();
+        shared.elsewhere(&node, Instant::now())
     }
 
     async fn mark(&self, Silent { node, reason }: Silent) {
         let key = ObjectKey::new(Kind::Node, "", &node);
         let decide = |object: Object| {
-            // It may have come back while this was decided.
-            Ok(match self.sessions.is_silent(&node, Instant::now(), self.grace_period) {
+            let now = Instant::now();
+            // It may have come back while this was decided, here or elsewhere.
+            let is_ours = self.shared.as_ref().is_none_or(|shared| shared.may_judge(&object, now));
+            Ok(match is_ours && self.sessions.is_silent(&node, now, self.grace_period) {
                 true => readiness::fell_silent(object, reason, self.grace_period, self.writer.clock.now()),
                 false => writes::Change::Nothing,
             })
@@ -91,9 +114,19 @@ impl Nodes {
         if self.writer.store.current().await?.get(&key).is_none() {
             return Err(Error::not_found(&key));
         }
+        if self.shared.as_ref().is_some_and(|shared| shared.has_lapsed(Instant::now())) {
+            return Err(lapsed());
+        }
         let opened = self.sessions.open(&node_name, &instance_id, routes, Instant::now())?;
         let live = Live { nodes: self.clone(), node: node_name, opened };
-        self.writer.change(&key, false, |node| Ok(readiness::came_back(node, self.writer.clock.now()))).await?;
+        let session = self.shared.as_ref().map(|shared| shared.session(&instance_id));
+        let decide = |node: Object| {
+            if let Some(shared) = &self.shared {
+                shared.check_instance(&node, &instance_id, Instant::now())?;
+            }
+            Ok(readiness::came_back(node, session.clone(), self.writer.clock.now()))
+        };
+        self.writer.change(&key, false, decide).await?;
         tracing::info!(node = live.node, "node session begins");
         Ok(live)
     }
@@ -103,6 +136,10 @@ impl Nodes {
         let heartbeat_interval = prost_types::Duration::try_from(interval).ok();
         response(session_response::Message::Welcome(Welcome { heartbeat_interval }))
     }
+}
+
+fn lapsed() -> Error {
+    Error::NotDone("this apiserver has lost its store; connect to another one".to_owned())
 }
 
 /// A session that has begun. Dropping it ends it.
@@ -193,6 +230,10 @@ impl NodeService for Arc<Nodes> {
         }
         let name = node.meta().name.clone();
         self.sessions.check_instance(&name, &instance_id)?;
+        let known = self.writer.store.snapshot().get(&node.key()).map(Stored::decode);
+        if let (Some(shared), Some(known)) = (&self.shared, known) {
+            shared.check_instance(&known, &instance_id, Instant::now())?;
+        }
         self.sessions.expect(&name, Instant::now());
         let object = self.writer.join(node).await?.into_bytes();
         let object = Object::decode(object).map_err(Error::internal)?;

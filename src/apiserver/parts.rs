@@ -33,9 +33,23 @@ pub(super) fn take_status(object: &mut Object, given: Object) -> Option<bool> {
     match (&mut object.kind, given.kind) {
         (Some(Arm::Pod(object)), Some(Arm::Pod(given))) => Some(replace(&mut object.status, given.status)),
         (Some(Arm::Service(object)), Some(Arm::Service(given))) => Some(replace(&mut object.status, given.status)),
-        (Some(Arm::Node(object)), Some(Arm::Node(given))) => Some(replace(&mut object.status, given.status)),
+        (Some(Arm::Node(object)), Some(Arm::Node(mut given))) => {
+            // Only apiservers know who has the session.
+            let session = object.status.as_ref().and_then(|status| status.session.clone());
+            given.status.get_or_insert_default().session = session;
+            Some(replace(&mut object.status, given.status))
+        }
         (Some(Arm::Namespace(object)), Some(Arm::Namespace(given))) => Some(replace(&mut object.status, given.status)),
         _ => None,
+    }
+}
+
+/// No kubelet says itself who has its session.
+pub(super) fn forget_session(object: &mut Object) {
+    if let Some(Arm::Node(node)) = &mut object.kind
+        && let Some(status) = &mut node.status
+    {
+        status.session = None;
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::peers::Told;
 use crate::api::v1::{OpenTunnel, RoutesAppliedEverywhere, SessionResponse, session_response::Message};
 use crate::api::{Kind, ObjectKey, Revision};
 use crate::error::{Error, Result};
@@ -18,7 +19,11 @@ const AWAITED_REVISIONS: usize = 4096;
 
 /// The live node sessions, and the nodes that should have one.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<State>);
+pub(super) struct Sessions {
+    state: Mutex<State>,
+    /// Rung when other apiservers may have to be told something of the routes here.
+    changed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,6 +31,8 @@ struct State {
     live: HashMap<String, Session>,
     /// Nodes that count as ready and have no session, and since when.
     absent: HashMap<String, Instant>,
+    /// Who has applied routes is known only together with what other apiservers tell.
+    asks_others: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +78,11 @@ pub(super) enum SilentReason {
 }
 
 impl Sessions {
+    /// Those of one of several apiservers: routes have been applied everywhere when [`Sessions::answer`] is told so.
+    pub(super) fn of_several() -> Self {
+        Self { state: Mutex::new(State { asks_others: true, ..State::default() }), changed: Notify::new() }
+    }
+
     /// Begins a session. An earlier one of the same kubelet ends.
     ///
     /// # Errors
@@ -95,6 +107,7 @@ impl Sessions {
             replaced.end(Error::Superseded(format!("the kubelet of node {node:?} has begun a newer session")));
         }
         state.absent.remove(node);
+        self.changed.notify_one();
         Ok(Opened { id, outgoing: receive_outgoing, end: receive_end })
     }
 
@@ -116,6 +129,7 @@ impl Sessions {
         if let Some(Session { routes: Some(applied), .. }) = state.session(node, id) {
             *applied = revision.max(*applied);
             state.answer_awaits();
+            self.changed.notify_one();
         }
     }
 
@@ -138,6 +152,7 @@ impl Sessions {
                 session.end(exhausted(format!("a session may wait for {AWAITED_REVISIONS} revisions at once")));
             }
             state.answer_awaits();
+            self.changed.notify_one();
         }
     }
 
@@ -148,7 +163,13 @@ impl Sessions {
             state.live.remove(node);
             state.absent.insert(node.to_owned(), now);
             state.answer_awaits();
+            self.changed.notify_one();
         }
+    }
+
+    /// Ends all of them.
+    pub(super) fn end_all(&self, why: &Error) {
+        self.lock().live.values_mut().for_each(|session| session.end(why.clone()));
     }
 
     /// From now on this node, if it has no session, has the grace period to begin one.
@@ -157,6 +178,37 @@ impl Sessions {
         if !state.live.contains_key(node) {
             state.absent.insert(node.to_owned(), now);
         }
+    }
+
+    /// This node, if it has no session, has the grace period to begin one, from a time on that is not later for being told again.
+    pub(super) fn expect_since(&self, node: &str, since: Instant) {
+        let mut state = self.lock();
+        if !state.live.contains_key(node) && !state.absent.contains_key(node) {
+            state.absent.insert(node.to_owned(), since);
+        }
+    }
+
+    /// Another apiserver has the session of this node: nothing is expected of it here.
+    pub(super) fn leave_to_others(&self, node: &str) {
+        self.lock().absent.remove(node);
+    }
+
+    /// Waits until there may be something of the routes here that other apiservers have to be told.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What other apiservers are told of the routes here.
+    pub(super) fn told(&self) -> Told {
+        let state = self.lock();
+        let awaited = state.live.values().filter_map(|session| session.awaited.last().copied()).max();
+        Told { applied: state.applied(), awaited }
+    }
+
+    /// Answers those who wait for routes, knowing what the routers have applied whose nodes have their sessions with other apiservers; `None` without
+    /// any.
+    pub(super) fn answer(&self, elsewhere: Option<Revision>) {
+        self.lock().answer(elsewhere);
     }
 
     /// Asks a node to open a tunnel.
@@ -208,7 +260,7 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic while held")
+        self.state.lock().expect("no panic while held")
     }
 }
 
@@ -226,9 +278,20 @@ impl State {
         }
     }
 
+    /// What all routers here have applied; `None` without any.
+    fn applied(&self) -> Option<Revision> {
+        self.live.values().filter_map(|session| session.routes).min()
+    }
+
     /// Answers everybody who waits for a revision that all routers have applied by now.
     fn answer_awaits(&mut self) {
-        let everywhere = self.live.values().filter_map(|session| session.routes).min();
+        if !self.asks_others {
+            self.answer(None);
+        }
+    }
+
+    fn answer(&mut self, elsewhere: Option<Revision>) {
+        let everywhere = self.applied().into_iter().chain(elsewhere).min();
         for session in self.live.values_mut().filter(|session| !session.awaited.is_empty()) {
             // Without any router there is nobody to wait for.
             let rest = everywhere.map(|everywhere| session.awaited.split_off(&everywhere.next())).unwrap_or_default();
@@ -274,100 +337,4 @@ impl SilentReason {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRACE: Duration = Duration::from_secs(15);
-
-    fn answers(opened: &mut Opened) -> Vec<u64> {
-        let next = || match opened.outgoing.try_recv() {
-            Ok(Message::RoutesAppliedEverywhere(RoutesAppliedEverywhere { revision })) => Some(revision),
-            _ => None,
-        };
-        std::iter::from_fn(next).collect()
-    }
-
-    #[test]
-    fn a_second_kubelet_of_a_name_is_refused_and_a_newer_session_of_the_same_one_replaces_the_old() {
-        let (sessions, now) = (Sessions::default(), Instant::now());
-        let mut first = sessions.open("n1", "a", true, now).unwrap();
-        assert!(matches!(sessions.open("n1", "b", true, now), Err(Error::Precondition(_))));
-        assert!(first.end.try_recv().is_err(), "the refused one must not disturb the live one");
-        let second = sessions.open("n1", "a", true, now).unwrap();
-        assert!(matches!(first.end.try_recv(), Ok(Error::Superseded(_))));
-        sessions.close("n1", first.id, now);
-        assert!(sessions.check_instance("n1", "b").is_err(), "the end of the old session must not end the new one");
-        sessions.close("n1", second.id, now);
-        sessions.check_instance("n1", "b").unwrap();
-    }
-
-    #[test]
-    fn routes_are_applied_everywhere_when_the_slowest_live_router_has_them() {
-        let (sessions, now) = (Sessions::default(), Instant::now());
-        let mut one = sessions.open("n1", "a", true, now).unwrap();
-        let mut two = sessions.open("n2", "b", true, now).unwrap();
-        let idle = sessions.open("n3", "c", false, now).unwrap();
-        sessions.await_routes("n1", one.id, Revision(5));
-        sessions.await_routes("n1", one.id, Revision(7));
-        sessions.routes_applied("n1", one.id, Revision(9));
-        sessions.routes_applied("n3", idle.id, Revision(1));
-        assert_eq!(answers(&mut one), [0; 0]);
-        sessions.routes_applied("n2", two.id, Revision(6));
-        assert_eq!(answers(&mut one), [5]);
-        sessions.await_routes("n2", two.id, Revision(6));
-        assert_eq!(answers(&mut two), [6], "what holds already is answered at once");
-        sessions.close("n2", two.id, now);
-        assert_eq!(answers(&mut one), [7], "a router that is gone is not waited for");
-    }
-
-    #[test]
-    fn without_routers_nobody_is_waited_for() {
-        let (sessions, now) = (Sessions::default(), Instant::now());
-        let mut one = sessions.open("n1", "a", false, now).unwrap();
-        sessions.await_routes("n1", one.id, Revision(5));
-        assert_eq!(answers(&mut one), [5]);
-    }
-
-    #[test]
-    fn a_silent_session_ends_and_its_node_is_silent_until_that_is_settled() {
-        let (sessions, start) = (Sessions::default(), Instant::now());
-        let mut opened = sessions.open("n1", "a", false, start).unwrap();
-        sessions.heard("n1", opened.id, start + GRACE / 2);
-        assert_eq!(sessions.silent(start + GRACE, GRACE), []);
-        let late = start + GRACE * 2;
-        assert_eq!(sessions.silent(late, GRACE), [Silent { node: "n1".into(), reason: SilentReason::NodeSilent }]);
-        assert!(matches!(opened.end.try_recv(), Ok(Error::Timeout(_))));
-        assert!(sessions.is_silent("n1", late, GRACE));
-        sessions.settle("n1", late, GRACE);
-        assert_eq!(sessions.silent(late, GRACE), []);
-    }
-
-    #[test]
-    fn a_node_that_comes_back_within_the_grace_period_is_not_silent() {
-        let (sessions, start) = (Sessions::default(), Instant::now());
-        sessions.expect("n1", start);
-        let opened = sessions.open("n1", "a", false, start + GRACE / 2).unwrap();
-        assert_eq!(sessions.silent(start + GRACE, GRACE), []);
-        sessions.close("n1", opened.id, start + GRACE);
-        assert_eq!(sessions.silent(start + GRACE * 3 / 2, GRACE), []);
-        let lost = Silent { node: "n1".into(), reason: SilentReason::SessionLost };
-        assert_eq!(sessions.silent(start + GRACE * 2, GRACE), [lost]);
-    }
-
-    #[test]
-    fn a_kubelet_that_never_reads_its_session_loses_it() {
-        let (sessions, now) = (Sessions::default(), Instant::now());
-        let mut opened = sessions.open("n1", "a", false, now).unwrap();
-        for _ in 0..OUTGOING_MESSAGES {
-            sessions.open_tunnel("n1", OpenTunnel::default()).unwrap();
-        }
-        assert!(opened.end.try_recv().is_err());
-        sessions.open_tunnel("n1", OpenTunnel::default()).unwrap();
-        assert!(matches!(opened.end.try_recv(), Ok(Error::Exhausted { .. })));
-    }
-
-    #[test]
-    fn a_tunnel_to_a_node_without_a_session_is_unavailable() {
-        assert!(matches!(Sessions::default().open_tunnel("n1", OpenTunnel::default()), Err(Error::Unavailable(_))));
-    }
-}
+mod tests;

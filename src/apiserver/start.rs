@@ -16,6 +16,8 @@ use super::generated::workload_service_server::WorkloadServiceServer;
 use super::listen::Listener;
 use super::node::Nodes;
 use super::serve::{Inside, MAX_REQUEST_BYTES, serve};
+use super::sessions::Sessions;
+use super::shared::{self, Shared};
 use super::watch::Watches;
 use super::workload::Workloads;
 use super::writer::Writer;
@@ -36,7 +38,7 @@ pub struct Apiserver {
     health: HealthReporter,
     /// Tells it from the others on the same store. No two have the same, nor has one that is started again.
     id: String,
-    is_shared: bool,
+    nodes: Arc<Nodes>,
     /// Closed at the end; `None` if it is somebody else's.
     store: Option<Store>,
     /// Accepts and serves connections.
@@ -92,27 +94,40 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
         store.close().await;
         return Err(StartError::FirstWrite(error));
     }
-    let id = format!("apiserver-{}", uuid::Uuid::new_v4());
+    let id = shared::new_id();
+    let shared = match is_shared {
+        true => match Shared::begin(&id, listen.url(), config.lease_duration, writer.clone()).await {
+            Ok(shared) => Some(shared),
+            Err(error) => {
+                store.close().await;
+                return Err(StartError::FirstWrite(error));
+            }
+        },
+        false => None,
+    };
     let serving = Arc::new(Tasks::new(CancellationToken::new()));
     let stopping = serving.token();
-    let watches = Watches { hub: Hub::new(store), stopping: stopping.clone() };
+    let hub = Hub::new(store);
+    let watches = Watches { hub: hub.clone(), stopping: stopping.clone() };
     let control_plane = Arc::new(ControlPlane::new(writer.clone(), watches));
     let nodes = Arc::new(Nodes {
         writer,
-        sessions: Default::default(),
+        sessions: if shared.is_some() { Sessions::of_several() } else { Sessions::default() },
         tunnels: Default::default(),
         service_cidr: config.service_cidr,
         grace_period: config.node_grace_period,
         stopping,
+        shared,
     });
     nodes.expect_known_nodes();
     let (health, routes) = routes(&control_plane, &nodes);
     let inside = serve(listener, routes, &serving);
     let upkeep = Tasks::new(CancellationToken::new());
-    upkeep.spawn("upkeep", keep_up(control_plane, nodes, upkeep.token()));
+    upkeep.spawn("upkeep", keep_up(control_plane, nodes.clone(), upkeep.token()));
+    upkeep.spawn("lease", keep_lease(nodes.clone(), hub, upkeep.token()));
     let place = config.etcd.map_or_else(|| config.data_dir.display().to_string(), |etcd| etcd.to_string());
     tracing::info!(revision = store.snapshot().revision().0, store = place, "apiserver starts");
-    Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, id, is_shared, store: None, serving, upkeep })
+    Ok(Apiserver { listen, shutdown_grace: config.shutdown_grace, inside, health, id, nodes, store: None, serving, upkeep })
 }
 
 impl Apiserver {
@@ -133,7 +148,7 @@ impl Apiserver {
 
     /// Whether there may be other apiservers on the same store.
     pub fn is_shared(&self) -> bool {
-        self.is_shared
+        self.nodes.shared.is_some()
     }
 
     /// A client's channel within this process; no socket is involved.
@@ -148,6 +163,9 @@ impl Apiserver {
         self.health.clear_service_status("").await;
         self.serving.shutdown(self.shutdown_grace).await;
         self.upkeep.shutdown(self.shutdown_grace).await;
+        if let Some(shared) = &self.nodes.shared {
+            shared.leave().await;
+        }
         if let Some(store) = self.store {
             store.close().await;
         }
@@ -205,6 +223,12 @@ async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, ends: Canc
         nodes.mark_silent().await;
         control_plane.drop_old_pages();
         metrics::upkeep();
+    }
+}
+
+async fn keep_lease(nodes: Arc<Nodes>, hub: Hub, ends: CancellationToken) {
+    if let Some(shared) = &nodes.shared {
+        shared.keep(&nodes.sessions, &hub, ends).await;
     }
 }
 

@@ -80,6 +80,9 @@ impl Workloads {
 
     /// Asks a node for a stream and waits until it has opened it.
     async fn open(&self, node: &str, request: open_tunnel::Request) -> Result<Asked> {
+        if let Some(apiserver) = self.0.elsewhere(node) {
+            return Err(Error::Elsewhere { node: node.to_owned(), apiserver });
+        }
         let mut asked = self.0.tunnels.ask()?;
         self.0.sessions.open_tunnel(node, OpenTunnel { tunnel_id: asked.id.clone(), request: Some(request) })?;
         let late = |_| Error::Unavailable(format!("node {node:?} did not answer within {} s", OPEN_TUNNEL.as_secs()));

@@ -47,6 +47,7 @@ pub(super) fn apply_new(given: Object, by: &Applier, uid: String) -> Result<Obje
 /// Registers a node with what its kubelet says of itself, status included.
 pub(super) fn join_new(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
     default_object(&mut object);
+    parts::forget_session(&mut object);
     own_metadata(&mut object, now, uid);
     checked(validate(&object))?;
     Ok(object)

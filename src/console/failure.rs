@@ -41,7 +41,7 @@ pub(super) fn describe(error: &Error) -> String {
     match error {
         Error::Invalid(violations) => violations.iter().map(violation).collect::<Vec<_>>().join("\n"),
         Error::NotFound(object) => not_found(object),
-        Error::Unavailable(_) | Error::NotDone(_) => format!(
+        error if error.is_unavailable() => format!(
             "{error}\nIs an apiserver running there? Start one with `bluebird up`, or say where it is with --server or BLUEBIRD_SERVER."
         ),
         Error::Conflict { .. } => format!("{error}\nGet it again and make the change to the new version."),

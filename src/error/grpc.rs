@@ -69,6 +69,9 @@ fn to_rpc(error: &Error) -> pb::Status {
         Error::Exhausted { retry_after, .. } => (Code::ResourceExhausted, retry_after.iter().map(|after| retry_info(*after)).collect()),
         Error::Unavailable(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY)]),
         Error::NotDone(_) => (Code::Unavailable, vec![retry_info(UNAVAILABLE_RETRY), detail("NotDone", &v1::NotDone {})]),
+        Error::Elsewhere { node, apiserver } => {
+            (Code::Unavailable, vec![detail("NodeElsewhere", &v1::NodeElsewhere { node: node.clone(), apiserver: apiserver.clone() })])
+        }
         Error::Timeout(_) => (Code::DeadlineExceeded, Vec::new()),
         Error::Cancelled => (Code::Cancelled, Vec::new()),
         Error::Internal(_) => (Code::Internal, Vec::new()),
@@ -92,8 +95,8 @@ fn from_parts(code: Code, message: &str, details: &[Any]) -> Error {
         Code::FailedPrecondition => Error::Precondition(text()),
         Code::OutOfRange => out_of_range(message, details),
         Code::ResourceExhausted => exhausted(message, details),
-        Code::Unavailable if find::<v1::NotDone>(details, OURS, "NotDone").is_some() => Error::NotDone(text()),
-        Code::Unavailable | Code::Unknown => Error::Unavailable(text()),
+        Code::Unavailable => unavailable(message, details),
+        Code::Unknown => Error::Unavailable(text()),
         Code::DeadlineExceeded => Error::Timeout(text()),
         Code::Cancelled => Error::Cancelled,
         Code::PermissionDenied | Code::Unauthenticated => Error::Precondition(text()),
@@ -118,6 +121,16 @@ fn exhausted(message: &str, details: &[Any]) -> Error {
     }
     let delay = find::<pb::RetryInfo>(details, GOOGLE, "RetryInfo").and_then(|info| info.retry_delay);
     Error::Exhausted { message: message.to_owned(), retry_after: delay.and_then(|delay| Duration::try_from(delay).ok()) }
+}
+
+fn unavailable(message: &str, details: &[Any]) -> Error {
+    if let Some(v1::NodeElsewhere { node, apiserver }) = find(details, OURS, "NodeElsewhere") {
+        return Error::Elsewhere { node, apiserver };
+    }
+    match find(details, OURS, "NotDone") {
+        Some(v1::NotDone {}) => Error::NotDone(message.to_owned()),
+        None => Error::Unavailable(message.to_owned()),
+    }
 }
 
 fn out_of_range(message: &str, details: &[Any]) -> Error {
@@ -196,6 +209,7 @@ mod tests {
             Error::Exhausted { message: "too large".into(), retry_after: None },
             Error::Unavailable("starting".into()),
             Error::NotDone("stopping".into()),
+            Error::Elsewhere { node: "n1".into(), apiserver: "a".into() },
             Error::Timeout("silent".into()),
             Error::Cancelled,
             Error::Internal(InternalError(())),

@@ -73,6 +73,13 @@ pub enum Error {
     Unavailable(String),
     /// Not now, and nothing of it was done or will be: UNAVAILABLE with a NotDone detail. Another apiserver may be asked at once, also for a write.
     NotDone(String),
+    /// Only the apiserver that has the node's session can do this: UNAVAILABLE with a NodeElsewhere detail. Ask the others.
+    Elsewhere {
+        /// The node.
+        node: String,
+        /// The apiserver, by the name of its lease.
+        apiserver: String,
+    },
     /// Somebody was silent for too long: DEADLINE_EXCEEDED.
     Timeout(String),
     /// Whoever asked went away: CANCELLED.
@@ -128,7 +135,7 @@ impl Error {
 
     /// Whether the server could not be asked, or not now.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Error::Unavailable(_) | Error::NotDone(_))
+        matches!(self, Error::Unavailable(_) | Error::NotDone(_) | Error::Elsewhere { .. })
     }
 
     /// Whether the same request may succeed later.
@@ -136,6 +143,7 @@ impl Error {
         match self {
             Error::Unavailable(_)
             | Error::NotDone(_)
+            | Error::Elsewhere { .. }
             | Error::Timeout(_)
             | Error::Superseded(_)
             | Error::Cancelled
@@ -204,6 +212,7 @@ impl fmt::Display for Error {
                 f.write_str("apply without prune first, then prune in several requests, each naming in `keep` what the others prune")
             }
             Error::Exhausted { message, .. } => f.write_str(message),
+            Error::Elsewhere { node, apiserver } => write!(f, "node {node:?} has its session with another apiserver: {apiserver}"),
             Error::Cancelled => f.write_str("the request was cancelled"),
             Error::Internal(_) => f.write_str("internal error; the server's log tells more"),
         }

@@ -52,6 +52,7 @@ pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], st
         capabilities: capabilities.to_vec(),
         host_ip: host_ip.to_string(),
         start_time: Some(started),
+        session: None,
     };
     let metadata = ObjectMeta { name: config.node_name.clone(), labels, ..ObjectMeta::default() };
     Ok(Node { metadata: Some(metadata), spec: Some(NodeSpec::default()), status: Some(status) })

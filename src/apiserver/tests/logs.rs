@@ -8,16 +8,16 @@ use crate::api::v1::{
 };
 use crate::client::Incoming;
 
-fn logs_of(pod: &str) -> LogsRequest {
+pub(super) fn logs_of(pod: &str) -> LogsRequest {
     LogsRequest { pod: pod.into(), ..Default::default() }
 }
 
-fn piece(message: Message) -> TunnelRequest {
+pub(super) fn piece(message: Message) -> TunnelRequest {
     TunnelRequest { message: Some(message) }
 }
 
 /// Waits until the kubelet is asked for a tunnel.
-async fn asked(kubelet: &mut Kubelet) -> (String, LogsRequest) {
+pub(super) async fn asked(kubelet: &mut Kubelet) -> (String, LogsRequest) {
     match kubelet.hear().await {
         Ok(session_response::Message::OpenTunnel(OpenTunnel { tunnel_id, request: Some(open_tunnel::Request::Logs(logs)) })) => {
             (tunnel_id, logs)
@@ -55,7 +55,7 @@ async fn asked_for_logs() -> Asked {
     Asked { running, kubelet, logs, node, tunnel }
 }
 
-async fn next(logs: &mut Incoming<LogsResponse>) -> Result<Option<Vec<u8>>, Error> {
+pub(super) async fn next(logs: &mut Incoming<LogsResponse>) -> Result<Option<Vec<u8>>, Error> {
     let next = tokio::time::timeout(PATIENCE, logs.next()).await.expect("an answer")?;
     Ok(next.map(|response| response.data))
 }

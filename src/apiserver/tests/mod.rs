@@ -8,6 +8,7 @@ mod list;
 mod logs;
 mod node;
 mod prune;
+mod shared;
 mod update;
 mod watch;
 

@@ -13,7 +13,7 @@ use crate::client::Incoming;
 
 const SHORT_GRACE: Duration = Duration::from_millis(300);
 
-fn ready_node(name: &str) -> Node {
+pub(super) fn ready_node(name: &str) -> Node {
     let ready = Condition { r#type: READY.into(), status: ConditionStatus::True.into(), ..Default::default() };
     let mut node = Node { status: Some(NodeStatus { conditions: vec![ready], ..Default::default() }), ..Default::default() };
     node.meta_mut().name = name.into();
@@ -59,7 +59,7 @@ impl Kubelet {
 }
 
 /// Waits until the node's readiness is as wanted, and returns the reason.
-async fn ready_reason(client: &Client, node: &str, wanted: ConditionStatus) -> String {
+pub(super) async fn ready_reason(client: &Client, node: &str, wanted: ConditionStatus) -> String {
     let poll = async {
         loop {
             let status = client.get::<Node>("", node).await.unwrap().status.unwrap_or_default();
