@@ -37,7 +37,7 @@ pub use frame::Frame;
 pub(crate) use start::start_beside;
 pub use start::{Apiserver, StartError, start};
 
-pub use crate::store::EtcdOptions;
+pub use crate::store::{EtcdOptions, Tls};
 
 use crate::error::Error;
 

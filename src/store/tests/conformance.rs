@@ -32,7 +32,7 @@ impl Home {
             Home::Folder(folder) => open(folder.path(), history),
             Home::Etcd(etcd) => {
                 let options = Options { history, clock: Clock::system() };
-                let opened = Store::etcd(&EtcdOptions::new([etcd.address().to_string()]), options).await;
+                let opened = Store::etcd(&EtcdOptions::new(etcd.addresses().iter().map(ToString::to_string)), options).await;
                 opened.unwrap_or_else(|error| panic!("{error}"))
             }
         }

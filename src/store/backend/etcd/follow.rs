@@ -8,7 +8,7 @@ use super::keys::{Place, TipRow};
 use super::kv::Fault;
 use super::load::{Loaded, foreign, load, object, read_cluster};
 use super::rpc::event::EventType;
-use super::rpc::{Event as Change, WatchCreateRequest, WatchResponse};
+use super::rpc::{Event as Change, KeyValue, WatchCreateRequest, WatchResponse};
 use super::shared::Shared;
 use crate::api::v1::event::Type;
 use crate::api::{ObjectKey, Revision};
@@ -114,14 +114,14 @@ impl Follower {
         for change in response.events {
             let revision = revision_of(&change);
             if self.pending.last().is_some_and(|last| revision_of(last) != revision) {
-                commits.push(self.complete()?);
+                commits.extend(self.complete()?);
             }
             if revision > self.position {
                 self.pending.push(change);
             }
         }
         if !response.fragment && !self.pending.is_empty() {
-            commits.push(self.complete()?);
+            commits.extend(self.complete()?);
         }
         if !commits.is_empty() {
             metrics::counter!("bluebird_store_commits_total").increment(commits.len() as u64);
@@ -131,36 +131,47 @@ impl Follower {
         Ok(())
     }
 
-    /// Makes a commit of the pending changes and moves the state.
-    fn complete(&mut self) -> Result<Arc<Commit>, String> {
+    /// Makes a commit of the pending changes and moves the state. None if they are nothing of this cluster's.
+    fn complete(&mut self) -> Result<Option<Arc<Commit>>, String> {
         let changes = std::mem::take(&mut self.pending);
         self.position = changes.first().map_or(self.position, revision_of);
         let revision = Revision(self.position.cast_unsigned());
         let mut events = Vec::with_capacity(changes.len());
+        let mut is_ours = false;
         for change in changes {
             let is_put = change.r#type() == EventType::Put;
             let kv = change.kv.unwrap_or_default();
             match self.shared.keys.read(&kv.key) {
-                Some(Place::Object(key)) if is_put => {
-                    let mut object = object(&key, &kv).map_err(|fault| fault.to_string())?;
-                    stamp(&mut object, revision);
-                    let before = self.state.get(&key).map(|stored| View::of(&stored.bytes));
-                    let kind = if before.is_some() { Type::Modified } else { Type::Added };
-                    events.push(Event::new(kind, key, &object, before.as_ref()));
-                }
+                Some(Place::Object(key)) if is_put => events.push(self.put(key, &kv, revision)?),
                 Some(Place::Object(key)) => events.extend(self.deleted(key, revision)),
                 Some(Place::Tip) if is_put => {
-                    self.time = TipRow::decode(kv.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default()
+                    is_ours = true;
+                    self.time = TipRow::decode(kv.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default();
                 }
                 Some(Place::Cluster) if is_put && read_cluster(&kv.value).as_deref() == Some(&self.shared.cluster_id) => {}
                 Some(Place::Tip | Place::Cluster) => {
                     return Err("somebody has removed or replaced the cluster's own keys in etcd".to_owned());
                 }
+                Some(Place::Other) => {
+                    let key = String::from_utf8_lossy(&kv.key);
+                    tracing::warn!(%key, "somebody else writes to etcd below this cluster's prefix; it is left alone");
+                }
                 None => return Err(foreign(&kv.key).to_string()),
             }
         }
+        if !is_ours && events.is_empty() {
+            return Ok(None);
+        }
         self.state.apply(&events, revision);
-        Ok(Arc::new(Commit { revision, time: self.time, events: events.into() }))
+        Ok(Some(Arc::new(Commit { revision, time: self.time, events: events.into() })))
+    }
+
+    fn put(&self, key: ObjectKey, kv: &KeyValue, revision: Revision) -> Result<Event, String> {
+        let mut object = object(&key, kv).map_err(|fault| fault.to_string())?;
+        stamp(&mut object, revision);
+        let before = self.state.get(&key).map(|stored| View::of(&stored.bytes));
+        let kind = if before.is_some() { Type::Modified } else { Type::Added };
+        Ok(Event::new(kind, key, &object, before.as_ref()))
     }
 
     /// The event of an object that is gone. None if there was none: then nothing has changed.

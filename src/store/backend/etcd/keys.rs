@@ -22,6 +22,8 @@ pub(super) enum Place {
     Cluster,
     Object(ObjectKey),
     Tip,
+    /// Nothing that this version knows. It is left alone.
+    Other,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -57,6 +59,12 @@ impl Keys {
         format!("{}{CLUSTER}", self.prefix).into()
     }
 
+    /// Where the clusters would be whose keys this one's are among.
+    pub(super) fn clusters_around(&self) -> impl Iterator<Item = Bytes> {
+        let parents = self.prefix.match_indices('/').map(|(at, _)| &self.prefix[..=at]);
+        parents.filter(|parent| *parent != self.prefix).map(|parent| format!("{parent}{CLUSTER}").into())
+    }
+
     pub(super) fn tip(&self) -> Bytes {
         format!("{}{TIP}", self.prefix).into()
     }
@@ -73,12 +81,16 @@ impl Keys {
         (self.prefix.clone().into(), end.into())
     }
 
-    /// What a key is for; `None` for one that is not ours.
+    /// What a key is for; `None` for that of an object which can't be.
     pub(super) fn read(&self, key: &[u8]) -> Option<Place> {
-        match std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)? {
-            CLUSTER => Some(Place::Cluster),
-            TIP => Some(Place::Tip),
-            rest => rest.strip_prefix(OBJECTS).and_then(ObjectKey::from_stored).map(Place::Object),
+        match key.strip_prefix(self.prefix.as_bytes()) {
+            Some(rest) if rest == CLUSTER.as_bytes() => Some(Place::Cluster),
+            Some(rest) if rest == TIP.as_bytes() => Some(Place::Tip),
+            Some(rest) => match rest.strip_prefix(OBJECTS.as_bytes()) {
+                Some(stored) => ObjectKey::from_stored(std::str::from_utf8(stored).ok()?).map(Place::Object),
+                None => Some(Place::Other),
+            },
+            None => Some(Place::Other),
         }
     }
 }
@@ -103,11 +115,14 @@ mod tests {
             assert_eq!(keys.read(&key), Some(place));
             assert!(first <= key && key < end);
         }
-        let others = ["/a/b/", "/a/b/x", "/a/c/tip", "/a/btip", "/a/b/objects/", "/a/b/objects/Pod", "tip"];
-        for other in others {
-            assert_eq!(keys.read(other.as_bytes()), None, "{other}");
+        for other in ["/a/b/", "/a/b/x", "/a/c/tip", "/a/btip", "tip"] {
+            assert_eq!(keys.read(other.as_bytes()), Some(Place::Other), "{other}");
         }
-        assert_eq!(keys.read(&[0xff, 0xfe]), None);
+        for wrong in [&b"/a/b/objects/"[..], b"/a/b/objects/Pod", b"/a/b/objects/\xff"] {
+            assert_eq!(keys.read(wrong), None);
+        }
+        let around: Vec<_> = keys.clusters_around().collect();
+        assert_eq!(around, ["/cluster", "/a/cluster"]);
         assert!(!(first.as_ref() <= b"/a/c/tip".as_ref() && b"/a/c/tip".as_ref() < end.as_ref()));
     }
 }

@@ -77,7 +77,7 @@ async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
             match keys.read(&kv.key) {
                 Some(Place::Object(key)) => state.insert(stored(key, &kv)?),
                 Some(Place::Tip) => revision = revision_of(&kv),
-                Some(Place::Cluster) => {}
+                Some(Place::Cluster | Place::Other) => {}
                 None => return Err(foreign(&kv.key)),
             }
         }
@@ -117,7 +117,8 @@ pub(super) fn revision_of(kv: &KeyValue) -> Revision {
 /// There is something that we have not written.
 pub(super) fn foreign(key: &[u8]) -> Fault {
     Fault::Refused(format!(
-        "what is at the key {:?} was not written by BlueBird, or by a newer version. The keys under --etcd-prefix must be this cluster's alone",
+        "what is at the key {:?} was not written by BlueBird, or by a newer version. If it was not: remove it with `etcdctl del`, and have etcd forget \
+         it with `etcdctl compact` at the revision after that. The keys under --etcd-prefix must be this cluster's alone",
         String::from_utf8_lossy(key)
     ))
 }
@@ -127,6 +128,7 @@ pub(super) async fn cluster_id(kv: &Kv, keys: &Keys, now: prost_types::Timestamp
     let read = || kv.range(RangeRequest { key: keys.cluster(), ..Default::default() });
     let mut found = read().await?;
     if found.kvs.is_empty() {
+        check_free(kv, keys).await?;
         let row = ClusterRow { id: uuid::Uuid::new_v4().to_string(), format: FORMAT };
         let created = kv.txn(txn::creation(keys, &row, now)).await;
         // Whether it was us or somebody else, or nobody knows who: what is there counts.
@@ -137,6 +139,28 @@ pub(super) async fn cluster_id(kv: &Kv, keys: &Keys, now: prost_types::Timestamp
     }
     let row = found.kvs.first().ok_or_else(|| Fault::NotDone("the cluster's id could not be written".to_owned()))?;
     read_cluster(&row.value).ok_or_else(|| foreign(&row.key))
+}
+
+/// Sees to it that a new cluster's keys are nobody's: neither within those of another cluster, nor around them.
+async fn check_free(kv: &Kv, keys: &Keys) -> Result<(), Fault> {
+    let taken = |key: &[u8]| {
+        let key = String::from_utf8_lossy(key).into_owned();
+        Err(Fault::Refused(format!(
+            "there is {key:?} of another cluster or program: --etcd-prefix must be one that nobody uses, nor anything within it or around it"
+        )))
+    };
+    for key in keys.clusters_around() {
+        if !kv.range(RangeRequest { key: key.clone(), keys_only: true, ..Default::default() }).await?.kvs.is_empty() {
+            return taken(&key);
+        }
+    }
+    let (key, range_end) = keys.all();
+    let within = kv.range(RangeRequest { key, range_end, limit: 2, keys_only: true, ..Default::default() }).await?;
+    // Its own may be there by now: others create it at the same time.
+    match within.kvs.iter().find(|kv| matches!(keys.read(&kv.key), None | Some(Place::Other))) {
+        Some(kv) => taken(&kv.key),
+        None => Ok(()),
+    }
 }
 
 /// The cluster's id, if this can be read.
