@@ -19,6 +19,8 @@ pub struct Config {
     pub insecure_plaintext: bool,
     /// The range that services have their addresses from, in CIDR notation. It is told to every node that joins.
     pub service_cidr: String,
+    /// How long ago a watch can reach back.
+    pub history_age: Duration,
     /// How many revisions a watch can reach back.
     pub history_revisions: usize,
     /// How many bytes of changes are kept for that at most.
@@ -36,6 +38,8 @@ impl Config {
     pub const DEFAULT_LISTEN: Listen = Listen::Tcp(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443));
     /// Addresses of the loopback network that every Linux and Windows machine already owns.
     pub const DEFAULT_SERVICE_CIDR: &'static str = "127.96.0.0/12";
+    /// How long ago a watch can reach back, unless told otherwise.
+    pub const DEFAULT_HISTORY_AGE: Duration = Duration::from_secs(60 * 60);
     /// How many revisions a watch can reach back, unless told otherwise.
     pub const DEFAULT_HISTORY_REVISIONS: usize = 100_000;
     /// How many bytes of changes are kept, unless told otherwise.
@@ -55,6 +59,7 @@ impl Config {
             listen,
             insecure_plaintext: false,
             service_cidr: Self::DEFAULT_SERVICE_CIDR.to_owned(),
+            history_age: Self::DEFAULT_HISTORY_AGE,
             history_revisions: Self::DEFAULT_HISTORY_REVISIONS,
             history_bytes: Self::DEFAULT_HISTORY_BYTES,
             node_grace_period: Self::DEFAULT_NODE_GRACE_PERIOD,
@@ -87,6 +92,9 @@ pub struct Args {
     /// The range that services have their addresses from
     #[arg(long, env = "BLUEBIRD_SERVICE_CIDR", value_name = "CIDR", default_value = Config::DEFAULT_SERVICE_CIDR, value_parser = cidr)]
     service_cidr: String,
+    /// For how many seconds a change is kept, so that a watch can resume before it. The time in which no apiserver ran is not counted
+    #[arg(long, env = "BLUEBIRD_HISTORY_AGE", value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    history_age: Duration,
     /// How many revisions a watch can reach back
     #[arg(long, env = "BLUEBIRD_HISTORY_REVISIONS", value_name = "COUNT", default_value_t = Config::DEFAULT_HISTORY_REVISIONS)]
     history_revisions: usize,
@@ -115,6 +123,7 @@ impl Args {
             listen: self.listen,
             insecure_plaintext: self.insecure_plaintext,
             service_cidr: self.service_cidr,
+            history_age: self.history_age,
             history_revisions: self.history_revisions,
             history_bytes: self.history_bytes,
             node_grace_period: self.node_grace_period,

@@ -184,7 +184,7 @@ impl Apiserver {
 }
 
 async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
-    let history = HistoryLimits { revisions: config.history_revisions, bytes: config.history_bytes };
+    let history = HistoryLimits { age: config.history_age, revisions: config.history_revisions, bytes: config.history_bytes };
     let options = Options { history, clock };
     if let Some(etcd) = &config.etcd {
         return Store::etcd(etcd, options).await.map_err(StartError::Store);
@@ -221,7 +221,7 @@ async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, ends: Canc
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while ends.run_until_cancelled(ticks.tick()).await.is_some() {
         nodes.mark_silent().await;
-        control_plane.drop_old_pages();
+        control_plane.drop_old();
         metrics::upkeep();
     }
 }

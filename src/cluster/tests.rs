@@ -24,7 +24,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let history = HistoryLimits { revisions: 10_000, bytes: 1 << 20 };
+        let history = HistoryLimits { revisions: 10_000, bytes: 1 << 20, ..HistoryLimits::default() };
         let store = Store::embedded(folder.path().join("data"), Options { history, clock: Clock::system() }).expect("a store");
         Self { store, folder }
     }

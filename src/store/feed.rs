@@ -2,6 +2,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::Thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Commit, History, Snapshot};
 use crate::api::Revision;
@@ -14,6 +17,8 @@ pub struct Feed(Arc<Published>);
 struct Published {
     state: RwLock<Snapshot>,
     history: RwLock<History>,
+    /// Since when the history's time goes on, and from where.
+    since: (Instant, Duration),
     closed: AtomicBool,
     followers: Mutex<Vec<Thread>>,
 }
@@ -21,7 +26,8 @@ struct Published {
 impl Feed {
     pub(super) fn new(state: Snapshot, history: History) -> Self {
         let closed = AtomicBool::new(false);
-        Self(Arc::new(Published { state: RwLock::new(state), history: RwLock::new(history), closed, followers: Mutex::default() }))
+        let since = (Instant::now(), history.passed());
+        Self(Arc::new(Published { state: RwLock::new(state), history: RwLock::new(history), since, closed, followers: Mutex::default() }))
     }
 
     /// The state as it is now.
@@ -64,7 +70,9 @@ impl Feed {
 
     pub(super) fn publish(&self, state: Snapshot, commits: Vec<Arc<Commit>>) {
         let replaced = {
+            let passed = self.passed();
             let mut history = self.0.history.write().expect(UNPOISONED);
+            history.pass(passed);
             for commit in commits {
                 history.push(commit);
             }
@@ -85,6 +93,17 @@ impl Feed {
         };
         drop(replaced);
         self.wake();
+    }
+
+    /// Lets go of the history that has become too old. Returns whether there was any.
+    pub(super) fn expire(&self) -> bool {
+        let passed = self.passed();
+        self.0.history.write().expect(UNPOISONED).pass(passed)
+    }
+
+    fn passed(&self) -> Duration {
+        let (began, passed) = self.0.since;
+        passed + began.elapsed()
     }
 
     pub(super) fn close(&self) {

@@ -118,6 +118,13 @@ impl Store {
         self.0.backend.commit(transaction).await
     }
 
+    /// Lets go of the history that has become too old, in memory and on disk. Commits do so, too: this is for when there are none.
+    pub fn expire_history(&self) {
+        if self.0.feed.expire() {
+            self.0.backend.compact();
+        }
+    }
+
     /// Finishes what waits, writes the state away so that the next start is fast, and frees the backend. Later commits, and watches once they
     /// have sent everything, answer Unavailable.
     pub async fn close(&self) {

@@ -56,3 +56,18 @@ async fn after_close_kill_or_drop_the_folder_is_free() {
     drop(reopen());
     reopen().close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn history_that_is_too_old_goes_without_a_commit_and_the_state_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let age = std::time::Duration::from_secs(60);
+    let store = open(folder.path(), HistoryLimits { age, ..HistoryLimits::default() });
+    commit(&store, [put(large_pod("a", 10))]).await.unwrap();
+    store.expire_history();
+    assert_eq!(store.feed().oldest(), Revision::ZERO);
+    tokio::time::advance(2 * age).await;
+    store.expire_history();
+    assert_eq!((store.feed().oldest(), store.snapshot().len()), (Revision(1), 1));
+    assert_eq!(store.feed().after(Revision(1), 10), Ok(vec![]));
+    assert!(store.feed().after(Revision::ZERO, 10).is_err());
+}

@@ -35,9 +35,10 @@ impl ControlPlane {
         Self { writer, watches, pages: Pages::default() }
     }
 
-    /// Lets go of the snapshots of lists that nobody went on with.
-    pub(super) fn drop_old_pages(&self) {
+    /// Lets go of the snapshots of lists that nobody went on with, and of the history that is too old.
+    pub(super) fn drop_old(&self) {
         self.pages.drop_old();
+        self.writer.store.expire_history();
     }
 }
 

@@ -26,7 +26,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let history = HistoryLimits { revisions: 10_000, bytes: 1 << 20 };
+        let history = HistoryLimits { revisions: 10_000, bytes: 1 << 20, ..HistoryLimits::default() };
         let store = Store::embedded(folder.path().join("store"), Options { history, clock: Clock::system() }).unwrap();
         Self { store, folder }
     }

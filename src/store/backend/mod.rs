@@ -37,6 +37,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// Whether other apiservers may commit to the same state.
     fn is_shared(&self) -> bool;
 
+    /// The feed's history has become shorter without a commit: lets go of what is only there for it. Returns at once.
+    fn compact(&self) {}
+
     /// Finishes what waits, closes the feed and lets go of everything. Later commits answer Unavailable.
     fn close(&self) -> BoxFuture<'_, ()>;
 

@@ -75,7 +75,7 @@ async fn a_watch_that_is_not_read_loses_nothing_however_far_it_falls_behind() {
 
 #[tokio::test]
 async fn a_watch_that_fell_behind_the_history_ends_with_compacted_and_stays_so() {
-    let watching = Watching::with_history(HistoryLimits { revisions: 10, bytes: usize::MAX });
+    let watching = Watching::with_history(HistoryLimits { revisions: 10, bytes: usize::MAX, ..HistoryLimits::default() });
     let mut cursor = watching.watch_on(&[kind("Pod")]);
     for _ in 0..200 {
         watching.commit([put(pod("a", "", &[]))]).await;

@@ -208,7 +208,7 @@ async fn commit(watching: &Watching, changes: &[Change], commits: &mut Vec<Commi
 }
 
 async fn run(steps: Vec<Step>, history: usize) {
-    let mut watching = Watching::with_history(HistoryLimits { revisions: history, bytes: usize::MAX });
+    let mut watching = Watching::with_history(HistoryLimits { revisions: history, bytes: usize::MAX, ..HistoryLimits::default() });
     let mut watchers: Vec<_> = selectors().into_iter().map(Watcher::new).collect();
     let mut commits = Vec::new();
     for step in steps {

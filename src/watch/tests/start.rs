@@ -110,7 +110,7 @@ async fn a_watch_resumes_after_a_restart() {
 
 #[tokio::test]
 async fn revisions_that_are_gone_or_to_come_are_refused_at_once() {
-    let watching = Watching::with_history(HistoryLimits { revisions: 2, bytes: usize::MAX });
+    let watching = Watching::with_history(HistoryLimits { revisions: 2, bytes: usize::MAX, ..HistoryLimits::default() });
     for _ in 0..5 {
         watching.commit([put(pod("a", "", &[]))]).await;
     }
@@ -123,7 +123,7 @@ async fn revisions_that_are_gone_or_to_come_are_refused_at_once() {
 
 #[tokio::test]
 async fn an_initial_state_that_is_read_too_slowly_ends_with_compacted_instead_of_a_gap() {
-    let watching = Watching::with_history(HistoryLimits { revisions: 3, bytes: usize::MAX });
+    let watching = Watching::with_history(HistoryLimits { revisions: 3, bytes: usize::MAX, ..HistoryLimits::default() });
     watching.commit([put(pod("a", "", &[]))]).await;
     let mut cursor = watching.watch(&[], Start::Initial).unwrap();
     for _ in 0..10 {
@@ -189,7 +189,7 @@ async fn what_is_gone_comes_in_pages_too() {
 
 #[tokio::test]
 async fn the_history_is_preferred_to_a_difference_as_long_as_it_reaches_back() {
-    let watching = Watching::with_history(HistoryLimits { revisions: 2, bytes: usize::MAX });
+    let watching = Watching::with_history(HistoryLimits { revisions: 2, bytes: usize::MAX, ..HistoryLimits::default() });
     for _ in 0..5 {
         watching.commit([put(pod("a", "", &[]))]).await;
     }

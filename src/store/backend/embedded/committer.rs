@@ -19,7 +19,7 @@ pub(super) enum Request {
     Commit { transaction: Transaction, answer: Answer },
     /// End, properly.
     Close { answer: oneshot::Sender<()> },
-    /// Look whether it was killed.
+    /// Look whether it was killed, and whether there is something to let go of.
     Wake,
 }
 

@@ -155,7 +155,7 @@ impl Replay<'_> {
                 self.state.apply(&commit.events, commit.revision);
                 news = true;
             }
-            self.history.push(Arc::new(commit));
+            self.history.recall(Arc::new(commit));
         }
         Some(news)
     }

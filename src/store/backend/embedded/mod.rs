@@ -109,6 +109,11 @@ impl Backend for Embedded {
         false
     }
 
+    fn compact(&self) {
+        // The committer does so whenever it wakes. A full queue needs no waking.
+        let _ = self.requests.try_send(Request::Wake);
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();

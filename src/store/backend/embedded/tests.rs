@@ -110,6 +110,26 @@ fn segments_that_neither_checkpoint_nor_history_need_are_removed() {
 }
 
 #[test]
+fn endless_overwrites_of_few_objects_keep_the_folder_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = open_tiny(folder.path()).unwrap();
+    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    let mut largest = 0;
+    for number in 0..2000 {
+        let (state, commits) = script.batch([transaction([put(large_pod(&format!("p{}", number % 3), 100))])]);
+        backend.append(&commits).unwrap();
+        backend.settle();
+        script.state = state;
+        backend.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
+        backend.settle();
+        largest = largest.max(files(folder.path()).values().map(Vec::len).sum::<usize>());
+    }
+    // Two checkpoints while one replaces the other; the log that is not in them; the history of 12 revisions; two segments, this one and the next.
+    let bound = 2 * 1000 + TINY.checkpoint_bytes as usize + 12 * 300 + 2 * TINY.segment_bytes as usize + 1000;
+    assert!(largest < bound, "{largest} bytes in the folder, of at most {bound}");
+}
+
+#[test]
 fn on_the_machines_own_disk_it_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let mut backend = Files::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();

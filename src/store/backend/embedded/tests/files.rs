@@ -74,7 +74,7 @@ fn compaction_and_close_lose_nothing(open: &dyn Fn() -> Files, mut script: Scrip
         assert_eq!(contents(&loaded.state), contents(&script.state));
         assert!(history.len() >= 20, "the history that was asked for is kept: {}", history.len());
         assert_eq!(history, commits[commits.len() - history.len()..]);
-        let (_, short) = load(&mut open(), HistoryLimits { revisions: 5, bytes: usize::MAX });
+        let (_, short) = load(&mut open(), HistoryLimits { revisions: 5, bytes: usize::MAX, ..HistoryLimits::default() });
         assert_eq!(short, commits[commits.len() - 5..]);
     }
 }
