@@ -130,6 +130,12 @@ impl Etcd {
         self.start_again().await;
     }
 
+    /// The processes of the members that run.
+    pub fn pids(&self) -> Vec<i32> {
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        running.filter_map(|process| i32::try_from(process.id()).ok()).collect()
+    }
+
     /// Where clients connect to each member.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.members.iter().map(|member| member.client).collect()

@@ -54,6 +54,11 @@ impl Witness {
         self.recordings.push(recording);
     }
 
+    /// The revision of the state that was taken down first.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
     /// How often a watch had to be resumed, all watches together.
     pub fn resumes(&self) -> usize {
         self.recordings.iter().map(|recording| recording.watched().streams.len().saturating_sub(1)).sum()

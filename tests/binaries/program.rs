@@ -38,6 +38,11 @@ impl Program {
         std::fs::read_to_string(&self.log).expect("its log")
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of this test").is_some()
+    }
+
     /// As `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a process of this test");
@@ -63,7 +68,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if !self.has_ended() {
             self.kill();
         }
         if std::thread::panicking() {

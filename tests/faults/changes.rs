@@ -17,7 +17,8 @@ impl Changes {
     pub(crate) fn of(messages: &[WatchResponse]) -> Changes {
         let mut changes = BTreeMap::new();
         for event in messages.iter().flat_map(|message| &message.events) {
-            let Some(lease) = event.object.as_ref().and_then(Lease::from_object_ref) else { continue };
+            let lease = event.object.as_ref().and_then(Lease::from_object_ref);
+            let Some(lease) = lease.filter(|lease| lease.meta().labels.contains_key("group")) else { continue };
             let value = (event.r#type() != event::Type::Deleted).then(|| held(lease).value);
             changes.insert((lease.meta().name.clone(), lease.meta().resource_version), value);
         }

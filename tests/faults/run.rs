@@ -7,20 +7,23 @@ use std::time::{Duration, Instant};
 use bluebird::api::v1::{Lease, Selector};
 use bluebird::client::Client;
 use bluebird::tasks::Tasks;
-use bluebird::testing::Witness;
+use bluebird::testing::{Etcd, Witness};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
 use crate::clients::{Clients, objects, perform};
+use crate::fault::Fault;
+use crate::fleet::Fleet;
 use crate::history::Group;
 use crate::model::{Answered, Asked, Objects};
-use crate::servers::{Fault, Server};
 
 /// After so many faults the histories are checked, and new ones begin.
 const FAULTS_PER_ROUND: usize = 25;
 /// How many operations are answered before the next fault, as a rule.
 const ANSWERS_PER_FAULT: usize = 500;
+/// What takes longer is told.
+const SLOW: Duration = Duration::from_secs(10);
 /// How long a server may take until it answers again, and a check.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -33,29 +36,28 @@ pub(crate) struct Counts {
     pub(crate) acknowledged: usize,
     pub(crate) histories: usize,
     pub(crate) resumes: usize,
+    /// How often a server had to be started again that no fault had ended.
+    pub(crate) revived: usize,
 }
 
 /// Everything that a run needs.
 pub(crate) struct Run {
-    seed: u64,
     rng: fastrand::Rng,
-    folder: TempDir,
-    servers: Vec<Server>,
+    fleet: Fleet,
     counts: Counts,
     /// The last state of every group that was checked.
     settled: Vec<(String, Objects)>,
+    /// The last field: whatever uses it is gone before it.
+    evidence: Evidence,
 }
 
 impl Run {
-    /// Starts so many servers.
-    pub(crate) async fn start(seed: u64, servers: usize) -> Run {
+    /// Starts one apiserver, or three on an etcd.
+    pub(crate) async fn start(seed: u64, etcd: Option<Etcd>) -> Run {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut running = Vec::new();
-        for number in 0..servers {
-            running.push(Server::start(folder.path(), &format!("apiserver-{number}")).await);
-        }
-        let (rng, counts) = (fastrand::Rng::with_seed(seed), Counts::default());
-        Run { seed, rng, folder, servers: running, counts, settled: Vec::new() }
+        let fleet = Fleet::start(folder.path(), etcd).await;
+        let (rng, evidence) = (fastrand::Rng::with_seed(seed), Evidence { seed, folder });
+        Run { rng, fleet, counts: Counts::default(), settled: Vec::new(), evidence }
     }
 
     /// So many faults. Panics at the first promise that was not kept.
@@ -74,32 +76,34 @@ impl Run {
             );
         }
         self.check_what_is_left().await;
-        for server in self.servers.drain(..) {
-            server.end().await;
-        }
-        std::mem::take(&mut self.counts)
+        self.counts.revived = self.fleet.revived();
+        self.fleet.end().await;
+        self.counts
     }
 
     async fn round(&mut self, faults: usize) {
-        let client = self.client(0);
+        let client = self.fleet.client(0);
         self.answers().await;
         let tasks = Tasks::new(CancellationToken::new());
         let mut witness = Witness::start(&client, &tasks).await.expect("it answers");
-        let leases = Selector { kind: "Lease".into(), ..Default::default() };
-        for number in 0..self.servers.len() {
-            witness.watch(&format!("leases of server {number}"), self.client(number), vec![leases.clone()], &tasks);
+        self.fleet.begins_at(witness.revision().0);
+        let (urls, leases) = (self.fleet.urls(), Selector { kind: "Lease".into(), ..Default::default() });
+        for url in &urls {
+            witness.watch(&format!("leases of {url}"), Client::new(url).expect("a URL"), vec![leases.clone()], &tasks);
         }
-        let urls: Vec<String> = self.servers.iter().map(Server::url).collect();
         let clients = Clients::start(&urls, &mut self.rng, 1000 * self.counts.histories as u64);
         let mut answered = clients.answered();
         for _ in 0..faults {
-            let (fault, server) = (Fault::ALL[self.rng.usize(..Fault::ALL.len())], self.rng.usize(..self.servers.len()));
-            self.servers[server].suffer(fault, &mut self.rng).await;
+            let begun = Instant::now();
+            let fault = self.fleet.suffer(&mut self.rng).await;
             *self.counts.faults.entry(fault).or_default() += 1;
             // Some come before the servers have recovered from the one before.
             let enough = *answered.borrow_and_update() + if self.rng.u8(..8) == 0 { 1 } else { ANSWERS_PER_FAULT };
             let progress = tokio::time::timeout(DEADLINE, answered.wait_for(|answered| *answered >= enough)).await;
             drop(progress.unwrap_or_else(|_| panic!("nothing is answered after {fault:?}")).expect("the clients run"));
+            if begun.elapsed() > SLOW {
+                println!("{fault:?} was felt for {:.1?}", begun.elapsed());
+            }
         }
         self.answers().await;
         let (groups, operations, unknown) = clients.stop().await;
@@ -116,12 +120,13 @@ impl Run {
     }
 
     /// Waits until every server answers.
-    async fn answers(&self) {
-        for number in 0..self.servers.len() {
-            let client = self.client(number);
+    async fn answers(&mut self) {
+        for number in 0..self.fleet.len() {
+            let client = self.fleet.client(number);
             let answers = async {
                 while let Err(error) = client.list::<Lease>("nowhere").await {
                     assert!(error.is_retryable(), "{error}");
+                    self.fleet.revive();
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
@@ -140,7 +145,7 @@ impl Run {
         let check = tokio::task::spawn_blocking(move || groups.iter().try_for_each(|group| group.check()));
         let checked = tokio::time::timeout(DEADLINE, check).await.expect("the checker comes to an end").expect("no panic");
         if let Err(fault) = checked {
-            let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{}.txt", self.seed));
+            let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{}.txt", self.evidence.seed));
             std::fs::write(&path, &fault).expect("a file in the target folder");
             panic!("{}\nthe whole history is in {}", fault.lines().next().unwrap_or_default(), path.display());
         }
@@ -148,21 +153,23 @@ impl Run {
 
     /// Whatever all groups were when they were checked, they still are.
     async fn check_what_is_left(&self) {
-        for number in 0..self.servers.len() {
+        for number in 0..self.fleet.len() {
             let listed =
-                self.client(number).list_objects(Selector { kind: "Lease".into(), ..Default::default() }).await.expect("it answers");
+                self.fleet.client(number).list_objects(Selector { kind: "Lease".into(), ..Default::default() }).await.expect("it answers");
             for (group, settled) in &self.settled {
                 assert_eq!(objects(group, &listed.objects), *settled, "group {group} has changed by itself");
             }
         }
     }
-
-    fn client(&self, server: usize) -> Client {
-        Client::new(&self.servers[server].url()).expect("a URL")
-    }
 }
 
-impl Drop for Run {
+/// The run's folder, which is kept when the run fails.
+struct Evidence {
+    seed: u64,
+    folder: TempDir,
+}
+
+impl Drop for Evidence {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.folder.disable_cleanup(true);

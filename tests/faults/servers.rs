@@ -1,60 +1,43 @@
-//! The servers, each a process of its own at the other end of a cable, and what can happen to them.
+//! An apiserver, a process of its own between two cables, and what can happen to it.
 
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bluebird::testing::{Cable, Link};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::fault::{Fault, a_while};
 use crate::program::{Program, free_port, free_range};
 
-/// What happens to a server, or to its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    /// `kill -9`, and a new start.
-    Kill,
-    /// The same, and once more while it starts.
-    KillTwice,
-    /// An orderly end, and a new start.
-    Stop,
-    /// It stands still for a while.
-    Pause,
-    /// It stands still, and is killed before it goes on.
-    PauseAndKill,
-    /// Every connection is reset.
-    Cut,
-    /// For a while every byte is lost, without a word.
-    Stall,
-    /// For a while nobody can connect.
-    Unplug,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Fault; 8] =
-        [Fault::Kill, Fault::KillTwice, Fault::Stop, Fault::Pause, Fault::PauseAndKill, Fault::Cut, Fault::Stall, Fault::Unplug];
-}
-
-/// An apiserver and the cable that leads to it.
+/// An apiserver, the cable that leads to it, and that to its store.
 pub(crate) struct Server {
     folder: PathBuf,
     name: String,
     args: Vec<String>,
     program: Program,
     cable: Cable,
+    /// Leads to the etcd, if that is the store.
+    store: Option<Cable>,
 }
 
 impl Server {
-    /// Starts one with its data in a folder of this name.
-    pub(crate) async fn start(folder: &Path, name: &str) -> Server {
-        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let data = folder.join(name);
-        let args = ["--data-dir", data.to_str().expect("text"), "--listen", &listen.to_string(), "--service-cidr", &free_range()];
-        let args: Vec<String> = args.map(str::to_owned).into();
+    /// Starts one. Its data is in a folder of this name, or in the etcd at this address.
+    pub(crate) async fn start(folder: &Path, name: &str, etcd: Option<SocketAddr>) -> Server {
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let store = match etcd {
+            Some(etcd) => Some(Cable::new(etcd).await.expect("a free port")),
+            None => None,
+        };
+        let (flag, place) = match &store {
+            Some(cable) => ("--store", cable.url().replace("http:", "etcd:")),
+            None => ("--data-dir", folder.join(name).to_str().expect("text").to_owned()),
+        };
+        let args: Vec<String> = [flag, &place, "--listen", &listen.to_string(), "--service-cidr", &free_range()].map(str::to_owned).into();
         let program = run(folder, name, &args);
         let cable = Cable::new(listen).await.expect("a free port");
-        Server { folder: folder.to_owned(), name: name.to_owned(), args, program, cable }
+        Server { folder: folder.to_owned(), name: name.to_owned(), args, program, cable, store }
     }
 
     /// Where clients connect.
@@ -95,9 +78,21 @@ impl Server {
                 self.run_again();
             }
             Fault::Cut => self.cable.cut(),
-            Fault::Stall => self.lose_bytes(Link::Silent, rng).await,
-            Fault::Unplug => self.lose_bytes(Link::Unplugged, rng).await,
+            Fault::Stall => disturb(&self.cable, Link::Silent, rng).await,
+            Fault::Unplug => disturb(&self.cable, Link::Unplugged, rng).await,
+            Fault::StallStore => disturb(self.store(), Link::Silent, rng).await,
+            Fault::UnplugStore => disturb(self.store(), Link::Unplugged, rng).await,
+            Fault::KillEtcd | Fault::PauseEtcd | Fault::CompactEtcd => unreachable!("{fault:?} is nothing that happens to a server"),
         }
+    }
+
+    /// Starts it again if it has ended by itself; tells whether it had.
+    pub(crate) fn revive(&mut self) -> bool {
+        let ended = self.program.has_ended();
+        if ended {
+            self.run_again();
+        }
+        ended
     }
 
     /// Ends it in good order.
@@ -114,19 +109,18 @@ impl Server {
         kill(Pid::from_raw(self.program.pid()), signal).expect("a process of this test");
     }
 
-    async fn lose_bytes(&self, link: Link, rng: &mut fastrand::Rng) {
-        self.cable.set_link(link);
-        a_while(rng, 400).await;
-        self.cable.set_link(Link::Good);
+    fn store(&self) -> &Cable {
+        self.store.as_ref().expect("a fault of an etcd happens only to one")
     }
+}
+
+async fn disturb(cable: &Cable, link: Link, rng: &mut fastrand::Rng) {
+    cable.set_link(link);
+    a_while(rng, 400).await;
+    cable.set_link(Link::Good);
 }
 
 fn run(folder: &Path, name: &str, args: &[String]) -> Program {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     Program::start(folder, name, env!("CARGO_BIN_EXE_apiserver"), &args)
-}
-
-/// How long a fault lasts.
-async fn a_while(rng: &mut fastrand::Rng, max_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(rng.u64(1..max_ms))).await;
 }
