@@ -7,10 +7,11 @@ use std::time::Duration;
 use bluebird::api::v1::Lease;
 use bluebird::apiserver::{self, Config, EtcdOptions, Listen, Tls};
 use bluebird::client::Client;
+use bluebird::error::Error;
 use bluebird::testing::Etcd;
 use bluebird::time::Clock;
 
-use super::fleet::lease;
+use super::fleet::{lease, soon};
 
 fn config(etcd: &Etcd) -> Config {
     let mut config = Config::new("/nowhere", Listen::LOCAL);
@@ -50,6 +51,34 @@ async fn an_etcd_with_users_lets_in_who_has_the_password_and_goes_on_when_tokens
         tokio::time::sleep(Duration::from_millis(2500)).await;
     }
     apiserver.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apiserver_that_etcd_begins_to_refuse_goes_on_when_it_is_let_in_again() {
+    let Some(etcd) = Etcd::start(&[]).await else { return };
+    let control = |words: &str| {
+        let output = etcd.control(&words.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut with_user = config(&etcd);
+    with_user.etcd.as_mut().unwrap().login = Some(("root".to_owned(), "secret".to_owned()));
+    let [without, with] = [config(&etcd), with_user].map(|config| apiserver::start(config, Clock::system()));
+    let [without, with] = [without.await, with.await].map(|started| started.unwrap_or_else(|error| panic!("{error}")));
+    let [without_user, with_user] = [&without, &with].map(|apiserver| Client::new(&apiserver.url()).unwrap());
+    without_user.create(lease("a", "a")).await.unwrap();
+
+    for words in ["user add root:secret", "user grant-role root root", "auth enable"] {
+        control(words);
+    }
+    let refused = without_user.create(lease("b", "a")).await.unwrap_err();
+    assert!(matches!(&refused, Error::NotDone(why) if why.contains("--etcd-username")), "{refused:?}");
+    soon("a write by who has the password", || with_user.create(lease("b", "a"))).await;
+    control("--user=root:secret auth disable");
+    soon("a read", || without_user.get::<Lease>("", "b")).await;
+    soon("a write", || without_user.create(lease("c", "a"))).await;
+    for apiserver in [without, with] {
+        apiserver.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

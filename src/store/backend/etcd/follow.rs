@@ -204,7 +204,7 @@ impl Follower {
 
 fn broken(fault: Fault) -> Stop {
     match fault {
-        Fault::Refused(why) => Stop::Senseless(why),
+        Fault::Senseless(why) => Stop::Senseless(why),
         Fault::Compacted => Stop::Compacted,
         fault => Stop::Broken(fault),
     }

@@ -60,16 +60,17 @@ pub(super) enum Fault {
     Compacted,
     /// The token is not valid, or not any more.
     Login(String),
-    /// Nothing was done, and asking again won't help.
+    /// Nothing was done, and asking again won't help as long as nobody changes something there.
     Refused(String),
+    /// What is in etcd can't be what this cluster has put there. Going on would mislead everybody.
+    Senseless(String),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::NotDone(why) | Fault::Open(why) | Fault::NoSpace(why) | Fault::Busy(why) | Fault::Login(why) | Fault::Refused(why) => {
-                f.write_str(why)
-            }
+            Fault::NotDone(why) | Fault::Open(why) | Fault::NoSpace(why) | Fault::Busy(why) => f.write_str(why),
+            Fault::Login(why) | Fault::Refused(why) | Fault::Senseless(why) => f.write_str(why),
             Fault::Compacted => f.write_str("the revision has been compacted"),
         }
     }
@@ -183,6 +184,7 @@ impl Kv {
                 login.forget();
                 once(Some(login)).await
             }
+            (Err(Fault::Login(why)), None) => Err(Fault::Refused(format!("{why}: it wants a user, see --etcd-username"))),
             (answer, _) => answer,
         }
     }
@@ -192,7 +194,7 @@ impl Kv {
         let found = header.map_or(0, |header| header.cluster_id);
         match *self.cluster.get_or_init(|| found) {
             known if known == found => Ok(()),
-            known => Err(Fault::Refused(format!(
+            known => Err(Fault::Senseless(format!(
                 "this is etcd cluster {found:x}, and {known:x} answered before: all addresses must be of one etcd"
             ))),
         }
@@ -254,9 +256,7 @@ fn fault(status: &Status, address: &str) -> Fault {
         Code::OutOfRange if said.contains("compacted") => Fault::Compacted,
         Code::Unauthenticated => Fault::Login(why),
         _ if said.contains("revision of auth store is old") => Fault::Login(why),
-        Code::InvalidArgument if said.contains("user name is empty") => {
-            Fault::Refused(format!("{why}: it wants a user, see --etcd-username"))
-        }
+        Code::InvalidArgument if said.contains("user name is empty") => Fault::Login(why),
         Code::InvalidArgument
         | Code::PermissionDenied
         | Code::FailedPrecondition

@@ -116,7 +116,7 @@ pub(super) fn revision_of(kv: &KeyValue) -> Revision {
 
 /// There is something that we have not written.
 pub(super) fn foreign(key: &[u8]) -> Fault {
-    Fault::Refused(format!(
+    Fault::Senseless(format!(
         "what is at the key {:?} was not written by BlueBird, or by a newer version. If it was not: remove it with `etcdctl del`, and have etcd forget \
          it with `etcdctl compact` at the revision after that. The keys under --etcd-prefix must be this cluster's alone",
         String::from_utf8_lossy(key)
@@ -132,7 +132,7 @@ pub(super) async fn cluster_id(kv: &Kv, keys: &Keys, now: prost_types::Timestamp
         let row = ClusterRow { id: uuid::Uuid::new_v4().to_string(), format: FORMAT };
         let created = kv.txn(txn::creation(keys, &row, now)).await;
         // Whether it was us or somebody else, or nobody knows who: what is there counts.
-        if let Err(fault @ (Fault::NoSpace(_) | Fault::Refused(_))) = created {
+        if let Err(fault @ (Fault::NoSpace(_) | Fault::Refused(_) | Fault::Senseless(_))) = created {
             return Err(fault);
         }
         found = read().await?;

@@ -223,7 +223,7 @@ fn write_error(fault: Fault) -> Error {
             }
         }
         Fault::Busy(why) => Error::Exhausted { message: format!("etcd has too much to do: {why}"), retry_after: Some(BUSY_RETRY) },
-        Fault::Login(why) | Fault::Refused(why) => Error::NotDone(format!("etcd refuses it: {why}")),
+        Fault::Login(why) | Fault::Refused(why) | Fault::Senseless(why) => Error::NotDone(format!("etcd refuses it: {why}")),
         Fault::Compacted => Error::internal("etcd speaks of compaction in answer to a transaction"),
     }
 }
