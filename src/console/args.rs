@@ -18,11 +18,14 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
+/// The apiserver that is asked if none is named.
+pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:7443";
+
 /// Where to look.
 #[derive(Args, Debug)]
 pub(super) struct Target {
     /// The apiserver: http://HOST:PORT or unix:/PATH; several of one cluster with commas between
-    #[arg(long, global = true, env = "BLUEBIRD_SERVER", default_value = "http://127.0.0.1:7443", value_name = "URL,…")]
+    #[arg(long, global = true, env = "BLUEBIRD_SERVER", default_value = DEFAULT_SERVER, value_name = "URL,…")]
     pub(super) server: String,
     /// The namespace of objects that name none, `default` if not given
     #[arg(short, long, global = true, env = "BLUEBIRD_NAMESPACE", value_name = "NAME")]

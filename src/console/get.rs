@@ -24,7 +24,11 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Get) -> Result<(
         let kinds_in_namespaces = matches!(&targets, Targets::Kinds(kinds) if kinds.iter().any(|kind| kind.is_namespaced()));
         match namespace.as_str() {
             "" => writeln!(console.io.err, "No resources found")?,
-            namespace if kinds_in_namespaces => writeln!(console.io.err, "No resources found in {namespace} namespace.")?,
+            namespace if kinds_in_namespaces => {
+                // A namespace that does not exist is a slip of the pen, not an empty one.
+                client.get_object(&ObjectKey::new(Kind::Namespace, "", namespace)).await?;
+                writeln!(console.io.err, "No resources found in {namespace} namespace.")?;
+            }
             _ => writeln!(console.io.err, "No resources found")?,
         }
     }

@@ -32,10 +32,11 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use prost_types::Timestamp;
 
-use self::args::{Cli, Command, Target};
+use self::args::{Cli, Command, DEFAULT_SERVER, Target};
 use self::failure::{Failure, Result};
 use crate::api::DEFAULT_NAMESPACE;
 use crate::client::Client;
@@ -68,7 +69,9 @@ struct Console<'io> {
 
 impl Console<'_> {
     fn client(&self) -> Result<Client> {
-        Client::new(&self.target.server).map_err(|error| Failure::Usage(failure::describe(&error)))
+        // An empty BLUEBIRD_SERVER is how a shell unsets it for one command.
+        let server = if self.target.server.is_empty() { DEFAULT_SERVER } else { &self.target.server };
+        Client::new(server).map_err(|error| Failure::Usage(failure::describe(&error)))
     }
 
     fn now(&self) -> Timestamp {
@@ -83,7 +86,7 @@ impl Console<'_> {
 
 /// Runs one command line, the program's name included, and returns the exit code.
 pub async fn run(args: impl IntoIterator<Item = OsString>, io: Surroundings<'_>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(args) {
         Ok(cli) => cli,
         Err(help) => return print_usage(&help, io),
     };
@@ -94,6 +97,20 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, io: Surroundings<'_>)
         Err(Failure::Failed(why)) => console.complain(&why, 1),
         Err(Failure::Usage(why)) => console.complain(&format!("{why}\nTry `bluebird --help`."), 2),
     }
+}
+
+/// `up` asks no server but the one that it starts.
+fn parse(args: impl IntoIterator<Item = OsString>) -> clap::error::Result<Cli> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(args)?;
+    if let Some(("up", up)) = matches.subcommand()
+        && up.value_source("server") == Some(ValueSource::CommandLine)
+    {
+        let why =
+            "`up` starts a cluster of its own and asks no other server: leave --server out, or say with --listen where the new one listens";
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, why));
+    }
+    Cli::from_arg_matches(&matches)
 }
 
 /// What clap has to say: help, the version, or what is wrong with the arguments.

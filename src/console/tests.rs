@@ -52,6 +52,8 @@ async fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     check(&bluebird("apply", "").await, 2, "-f FILE");
     check(&bluebird("get pods --server ftp://x:1", "").await, 2, "is no server address");
     check(&bluebird("logs service/web", "").await, 2, "has no logs");
+    check(&bluebird("up --server http://127.0.0.1:1", "").await, 2, "asks no other server");
+    check(&bluebird("--server http://127.0.0.1:1 up", "").await, 2, "asks no other server");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::args::{self, Output};
 use super::failure::{Result, short_name};
 use super::get::{Layout, hide_owners};
 use super::table::Table;
-use crate::api::v1::{Object, Selector, WatchRequest, event};
+use crate::api::v1::{KnownObject, Object, Selector, WatchRequest, event};
 use crate::api::{Kind, ObjectKey, Revision, manifest};
 use crate::client::{Backoff, Client};
 use crate::error::Error;
@@ -28,14 +28,16 @@ pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args:
             selectors: selectors.clone(),
             from_revision: seen.revision.0,
             send_initial: seen.revision == Revision::ZERO,
-            known: Vec::new(),
+            known: if seen.revision == Revision::ZERO { seen.known() } else { Vec::new() },
         };
         let error = match follow(console, client, request, &mut printer, &mut seen, &mut backoff).await? {
             None => return Ok(()),
             Some(error) => error,
         };
         match error {
-            Error::Compacted { .. } | Error::Future { .. } => seen.revision = Revision::ZERO,
+            Error::Compacted { .. } => seen.revision = Revision::ZERO,
+            // Another cluster, or a past that is lost.
+            Error::Future { .. } => (seen.revision, seen.versions) = (Revision::ZERO, HashMap::new()),
             Error::Unavailable(_) | Error::NotDone(_) | Error::Timeout(_) | Error::Cancelled if seen.anything => {}
             other => return Err(other.into()),
         }
@@ -50,6 +52,14 @@ struct Seen {
     revision: Revision,
     /// The version of each object, so that a state that is sent anew prints only what is new.
     versions: HashMap<ObjectKey, u64>,
+}
+
+impl Seen {
+    /// What was printed, so that only what differs is sent anew.
+    fn known(&self) -> Vec<KnownObject> {
+        let known = |(key, version): (&ObjectKey, &u64)| KnownObject { r#ref: Some(key.to_ref()), resource_version: *version };
+        self.versions.iter().map(known).collect()
+    }
 }
 
 /// One connection. Ends with what ended it, or with nothing if the server ended it in good order.
@@ -81,10 +91,13 @@ async fn follow(
             let Some((mut object, key)) = event.object.and_then(|object| object.key().map(|key| (object, key))) else { continue };
             hide_owners(&mut object, printer.args);
             let version = object.meta().resource_version;
-            let is_new =
-                if is_deletion { seen.versions.remove(&key).is_some() } else { seen.versions.insert(key, version) != Some(version) };
+            let is_new = if is_deletion {
+                seen.versions.remove(&key).is_some()
+            } else {
+                seen.versions.insert(key.clone(), version) != Some(version)
+            };
             if is_new {
-                changed.push(object);
+                changed.push(if is_deletion { Line::Deleted(key, object) } else { Line::Present(object) });
             }
         }
         match &mut initial {
@@ -100,6 +113,35 @@ async fn follow(
     }
 }
 
+/// What there is to say of an object.
+enum Line {
+    Present(Object),
+    /// It is gone; its last state, or no more of that than its metadata.
+    Deleted(ObjectKey, Object),
+}
+
+impl Line {
+    fn is_deletion(&self) -> bool {
+        matches!(self, Line::Deleted(..))
+    }
+
+    fn object(&self) -> &Object {
+        match self {
+            Line::Present(object) | Line::Deleted(_, object) => object,
+        }
+    }
+
+    /// A row would look as if it was still there.
+    fn print_deletion(&self, console: &mut Console<'_>, with_namespace: bool) -> Result<()> {
+        let Line::Deleted(key, _) = self else { return Ok(()) };
+        match (with_namespace, key.namespace()) {
+            (false, _) | (true, "") => writeln!(console.io.out, "{} deleted", short_name(key))?,
+            (true, namespace) => writeln!(console.io.out, "{} deleted in namespace {namespace}", short_name(key))?,
+        }
+        Ok(())
+    }
+}
+
 struct Printer<'a> {
     args: &'a args::Get,
     several: bool,
@@ -108,7 +150,22 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn print(&mut self, console: &mut Console<'_>, objects: &[Object]) -> Result<()> {
+    fn print(&mut self, console: &mut Console<'_>, lines: &[Line]) -> Result<()> {
+        for lines in lines.chunk_by(|left, right| left.is_deletion() == right.is_deletion()) {
+            let objects: Vec<_> = lines.iter().map(|line| line.object().clone()).collect();
+            match (self.args.output, &lines[0]) {
+                (Output::Table | Output::Wide | Output::Name, Line::Deleted(..)) => {
+                    for line in lines {
+                        line.print_deletion(console, self.args.all_namespaces)?;
+                    }
+                }
+                _ => self.print_objects(console, &objects)?,
+            }
+        }
+        Ok(console.io.out.flush()?)
+    }
+
+    fn print_objects(&mut self, console: &mut Console<'_>, objects: &[Object]) -> Result<()> {
         for objects in objects.chunk_by(|left, right| left.kind() == right.kind()) {
             let text = match self.args.output {
                 Output::Yaml => objects.iter().map(|object| format!("---\n{}", manifest::to_yaml(object))).collect(),
@@ -118,7 +175,7 @@ impl Printer<'_> {
             };
             console.io.out.write_all(text.as_bytes())?;
         }
-        Ok(console.io.out.flush()?)
+        Ok(())
     }
 
     fn lines(&mut self, console: &Console<'_>, objects: &[Object]) -> String {

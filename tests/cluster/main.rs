@@ -7,4 +7,5 @@ mod faults;
 mod objects;
 mod pods;
 mod routing;
+mod several;
 mod steps;

@@ -114,6 +114,34 @@ async fn a_cache_behind_a_network_that_went_silent_goes_on_over_another_one() {
 }
 
 #[tokio::test]
+async fn a_cache_that_was_away_for_longer_than_the_history_reaches_back_is_sent_only_the_difference() {
+    let scene = Scene::start_as(|config| config.history_revisions = 4).await;
+    let cable = Cable::new(scene.address()).await.expect("a free port");
+    for name in ["same", "changed", "gone"] {
+        scene.client().create(pod(name)).await.expect("created");
+    }
+    let cache = Cache::of_kinds(Client::with_servers([cable.url().as_str()], IMPATIENT).expect("an address"), &[Kind::Pod], &scene.tasks);
+    assert!(cache.synced().await);
+    let same = cache.get::<Pod>("", "same").expect("it is there");
+    cable.set_link(Link::Unplugged);
+    scene.client().delete::<Pod>("", "gone", DeleteOptions::default()).await.expect("deleted");
+    let mut changed = scene.client().get::<Pod>("", "changed").await.expect("it is there");
+    for number in 0..20 {
+        changed.meta_mut().labels.insert("number".into(), number.to_string());
+        changed = scene.client().update(changed).await.expect("updated");
+    }
+    let new = scene.client().create(pod("new")).await.expect("created");
+    cable.set_link(Link::Good);
+    bounded("the cache shows it", cache.reached(Revision(new.meta().resource_version))).await;
+    assert_eq!((cache.relists(), cache.bridges()), (0, 1));
+    let listed = scene.client().list::<Pod>("").await.expect("listed");
+    assert_eq!(cache.list::<Pod>().iter().map(|pod| (**pod).clone()).collect::<Vec<_>>(), listed);
+    let still = cache.get::<Pod>("", "same").expect("it is there");
+    assert!(std::sync::Arc::ptr_eq(same.object(), still.object()), "what is the same was not sent");
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_session_behind_a_network_that_went_silent_is_lost_soon() {
     let scene = Scene::start().await;
     let cable = Cable::new(scene.address()).await.expect("a free port");

@@ -27,8 +27,13 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn start() -> Self {
+        Self::start_as(|_| {}).await
+    }
+
+    pub(crate) async fn start_as(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = Config::new(folder.path(), Listen::LOCAL);
+        change(&mut config);
         let apiserver = apiserver::start(config.clone(), Clock::system()).await.expect("the apiserver starts");
         config.listen = apiserver.listen().clone();
         let client = Client::new(&apiserver.url()).expect("its address is one");

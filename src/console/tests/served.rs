@@ -212,7 +212,7 @@ async fn get_selects_by_label_and_namespace() {
     served.apply(WEB).await;
     assert_eq!(served.print("get pods -l app=web -o name").await, "pod/web\n");
     assert_eq!(served.print("get pods -l app!=web -o name").await, "");
-    check(&served.run("get pods -n other").await, 0, "No resources found in other namespace.");
+    check(&served.run("get pods -n other").await, 1, "there is no Namespace \"other\"");
     check(&served.run("get nodes").await, 0, "No resources found\n");
     served.apiserver.shutdown().await;
 }
@@ -356,7 +356,7 @@ async fn a_watch_prints_what_there_is_and_then_every_change() {
         served.apply(&WEB.replace("name: web,", "name: other,")).await;
         printed.contains("pod/web\npod/other\n").await;
         served.print("delete pod web").await;
-        printed.contains("pod/web\npod/other\npod/web\n").await;
+        printed.contains("pod/web\npod/other\npod/web deleted\n").await;
     };
     tokio::select! {
         code = watching => panic!("the watch ended with {code}"),
