@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true).open_files(&protos)?;
-    let descriptors = compiler.file_descriptor_set();
+    let mut descriptors = compiler.file_descriptor_set();
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
     let messages = subfolder(&out, "messages")?;
@@ -25,8 +25,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The server sends stored bytes as they are: these responses are put together from them instead of being encoded again.
     let mut server = tonic_prost_build::configure().build_client(false).extern_path(".bluebird.v1", "crate::api::v1");
-    for response in ["Create", "Get", "List", "Update", "UpdateStatus", "Apply", "Delete", "Watch"] {
+    for response in ["Create", "Get", "List", "Update", "UpdateStatus", "Apply", "Delete"] {
         server = server.extern_path(format!(".bluebird.v1.{response}Response"), "crate::apiserver::Frame");
+    }
+    // Watch is answered without the generated server: its responses are framed already.
+    for service in descriptors.file.iter_mut().flat_map(|file| &mut file.service) {
+        service.method.retain(|method| method.name() != "Watch");
     }
     server.out_dir(subfolder(&out, "server")?).compile_fds(descriptors)?;
 

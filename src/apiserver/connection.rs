@@ -29,7 +29,7 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// How much of all requests of a connection is taken in before it is read.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of one response waits in memory when the client is slower than we are, besides one message.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
 /// How large the headers of a request may be.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// How long a connection may be quiet before the other side is asked whether it lives.

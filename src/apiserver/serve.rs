@@ -25,6 +25,7 @@ use super::connection::{self, Connection};
 use super::listen::{Listener, Transport};
 use super::metrics::RpcMetrics;
 use super::stopping_error;
+use super::watch::{self, Watches};
 use crate::tasks::Tasks;
 
 /// The largest request: gRPC's own default, and more than the largest transaction.
@@ -43,11 +44,17 @@ const WAITING_DUPLEXES: usize = 16;
 pub(super) struct Inside(mpsc::Sender<DuplexStream>);
 
 /// Accepts connections and serves them until `stopping`.
-pub(super) fn serve(listener: Listener, routes: Routes, tasks: &Arc<Tasks>) -> Inside {
+pub(super) fn serve(listener: Listener, routes: Routes, watches: Watches, tasks: &Arc<Tasks>) -> Inside {
     let (connect, inside) = mpsc::channel(WAITING_DUPLEXES);
     let stopping = tasks.token();
+    let watches = Arc::new(watches);
+    let watch = move |request| {
+        let watches = Arc::clone(&watches);
+        async move { watches.respond(request).await }
+    };
+    let router = routes.prepare().into_axum_router();
     let app = App {
-        router: routes.prepare().into_axum_router().route("/metrics", axum::routing::get(super::metrics::render)),
+        router: router.route(watch::PATH, axum::routing::any(watch)).route("/metrics", axum::routing::get(super::metrics::render)),
         metrics: Arc::new(RpcMetrics::new()),
         stopping: stopping.clone(),
         connection: Arc::new(Connection::new()),

@@ -109,7 +109,7 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     let stopping = serving.token();
     let hub = Hub::new(store);
     let watches = Watches { hub: hub.clone(), stopping: stopping.clone() };
-    let control_plane = Arc::new(ControlPlane::new(writer.clone(), watches));
+    let control_plane = Arc::new(ControlPlane::new(writer.clone()));
     let nodes = Arc::new(Nodes {
         writer,
         sessions: if shared.is_some() { Sessions::of_several() } else { Sessions::default() },
@@ -121,7 +121,7 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     });
     nodes.expect_known_nodes();
     let (health, routes) = routes(&control_plane, &nodes);
-    let inside = serve(listener, routes, &serving);
+    let inside = serve(listener, routes, watches, &serving);
     let upkeep = Tasks::new(CancellationToken::new());
     upkeep.spawn("upkeep", keep_up(control_plane, nodes.clone(), upkeep.token()));
     upkeep.spawn("lease", keep_lease(nodes.clone(), hub, upkeep.token()));

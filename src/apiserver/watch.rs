@@ -1,26 +1,40 @@
-//! `Watch`: the hub's cursors as response streams. A watch is a cursor; it has no task and no queue of its own.
+//! `Watch`: the hub's cursors as responses. A watch is a cursor; it has no task and no queue of its own.
+//!
+//! This is the one method that tonic doesn't answer. Its messages come framed from the hub, and a thousand streams that send the same one share its
+//! bytes, whereas tonic would copy them into a buffer of each stream.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Response};
+use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use hyper::body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
+use tonic::codec::Streaming;
+use tonic::{Code, Status};
+use tonic_prost::ProstDecoder;
 
 use super::connection::Connection;
+use super::stopping_error;
 use super::writer::key_of_ref;
-use super::{Frame, stopping_error};
 use crate::api::v1::{KnownObject, Selector, WatchRequest};
 use crate::api::{Matcher, Revision};
 use crate::error::{Error, Result};
-use crate::watch::{Batch, Cursor, Hub, Known, Start};
+use crate::watch::{Cursor, Hub, Known, Message, Start};
 
+/// Where it is asked for.
+pub(super) const PATH: &str = "/bluebird.v1.ControlPlaneService/Watch";
+/// The largest request: a client may tell of all that it has.
+const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
 /// The most selectors in one watch.
 const MAX_SELECTORS: usize = 64;
-
-/// What a client gets.
-pub(super) type WatchStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
 /// Begins watches.
 #[derive(Debug)]
@@ -30,17 +44,47 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// Begins a watch, or says what is wrong with the request.
-    pub(super) fn begin(&self, request: Request<WatchRequest>) -> Result<WatchStream> {
-        let permit = request.extensions().get::<Arc<Connection>>().map(|connection| connection.begin_watch()).transpose()?;
-        let request = request.into_inner();
+    /// Answers a request: with a stream that ends with an error at some time, or with an error at once.
+    pub(super) async fn respond(&self, request: Request) -> Response<Body> {
+        match self.begin(request).await {
+            Ok(responses) => {
+                let mut response = Response::new(Body::new(responses));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                response
+            }
+            Err(status) => status.into_http(),
+        }
+    }
+
+    async fn begin(&self, request: Request) -> Result<Responses, Status> {
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        // Read to its end before it is answered: HTTP/2 takes many requests that were answered early for an attack, and ends the connection.
+        let request = decode(request).await?;
+        let permit = connection.map(|connection| connection.begin_watch()).transpose()?;
         let cursor = self.hub.watch(matchers(&request.selectors)?, start(request)?)?;
         let watch = Watch { cursor, stopping: self.stopping.clone(), _permit: permit };
-        Ok(Box::pin(stream::try_unfold(watch, |mut watch| async move {
-            let frame = watch.next().await?;
-            Ok(Some((frame, watch)))
-        })))
+        let messages = stream::try_unfold(watch, |mut watch| async move {
+            let message = watch.next().await?;
+            Ok(Some((message, watch)))
+        });
+        Ok(Responses { messages: Box::pin(messages), sending: None, has_ended: false })
     }
+}
+
+/// Reads the one message of a request, as tonic does for every other method.
+async fn decode(request: Request) -> Result<WatchRequest, Status> {
+    let encoding = request.headers().get("grpc-encoding").map(HeaderValue::as_bytes);
+    if let Some(encoding) = encoding.filter(|encoding| *encoding != b"identity") {
+        let encoding = String::from_utf8_lossy(encoding);
+        let mut refusal = Status::unimplemented(format!("content is compressed with `{encoding}`, which isn't supported"));
+        refusal.metadata_mut().insert("grpc-accept-encoding", "identity".parse().expect("plain letters"));
+        return Err(refusal);
+    }
+    let mut messages = Streaming::new_request(ProstDecoder::default(), request.into_body(), None, Some(MAX_REQUEST_BYTES));
+    let message = messages.message().await?.ok_or_else(|| Status::internal("the request has no message"))?;
+    // What follows has no meaning, but the request is complete only when it is read.
+    messages.trailers().await?;
+    Ok(message)
 }
 
 struct Watch {
@@ -51,23 +95,58 @@ struct Watch {
 }
 
 impl Watch {
-    async fn next(&mut self) -> Result<Frame> {
+    async fn next(&mut self) -> Result<Message> {
         tokio::select! {
             biased;
-            batch = self.cursor.next() => Ok(frame(batch?)),
+            message = self.cursor.next() => message,
             () = self.stopping.cancelled() => Err(stopping_error()),
         }
     }
 }
 
-fn frame(batch: Batch) -> Frame {
-    let mut frame = Frame::new();
-    for record in batch.records {
-        frame.push_encoded(record);
+/// The body of a response: messages, chunk by chunk, then the error that ends it, as trailers.
+struct Responses {
+    messages: Pin<Box<dyn Stream<Item = Result<Message>> + Send>>,
+    /// What is being sent, and its next chunk.
+    sending: Option<(Arc<[Bytes]>, usize)>,
+    has_ended: bool,
+}
+
+impl hyper::body::Body for Responses {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            if let Some((chunks, next)) = &mut self.sending {
+                if let Some(chunk) = chunks.get(*next).cloned() {
+                    *next += 1;
+                    return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                }
+                self.sending = None;
+            }
+            if self.has_ended {
+                return Poll::Ready(None);
+            }
+            match ready!(self.messages.as_mut().poll_next(context)) {
+                Some(Ok(message)) => self.sending = Some((message.into_chunks(), 0)),
+                Some(Err(error)) => {
+                    self.has_ended = true;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers(error)))));
+                }
+                None => self.has_ended = true,
+            }
+        }
     }
-    frame.push_uint64(2, batch.revision.0);
-    frame.push_bool(3, batch.synced);
-    frame
+}
+
+fn trailers(error: Error) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if let Err(unfit) = Status::from(error).add_header(&mut trailers) {
+        tracing::error!(error = %unfit, "the end of a watch can't be put into trailers");
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(Code::Internal as i32));
+    }
+    trailers
 }
 
 fn matchers(selectors: &[Selector]) -> Result<Vec<Matcher>> {

@@ -112,12 +112,6 @@ pub fn record_of(kind: Type, object: &[u8]) -> Bytes {
     record(kind, object.len(), |buffer| buffer.extend_from_slice(object))
 }
 
-/// As [`record_of`], appended to a buffer.
-pub fn put_record(kind: Type, object: &[u8], buffer: &mut Vec<u8>) {
-    put_head(kind, object.len(), buffer);
-    buffer.extend_from_slice(object);
-}
-
 fn record(kind: Type, object_len: usize, put_object: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let event_len = event_len(object_len);
     // Exactly as large as needed: the state keeps it as long as it keeps the object.
@@ -135,7 +129,8 @@ fn event_len(object_len: usize) -> usize {
     2 + 1 + encoded_len_varint(object_len as u64) + object_len
 }
 
-fn put_head(kind: Type, object_len: usize, buffer: &mut Vec<u8>) {
+/// Appends the `events` field for an encoded object of so many bytes, as far as these bytes, which are its end.
+pub fn put_head(kind: Type, object_len: usize, buffer: &mut Vec<u8>) {
     buffer.push(EVENTS_TAG);
     encode_varint(event_len(object_len) as u64, buffer);
     buffer.extend_from_slice(&[TYPE_TAG, kind as u8, OBJECT_TAG]);

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use backend::{EtcdOptions, OpenError, Tls};
-pub use commit::{Commit, Event, put_record, record_of};
+pub use commit::{Commit, Event, put_head, record_of};
 pub use feed::Feed;
 pub use history::{History, HistoryLimits};
 pub use snapshot::{Snapshot, Stored};

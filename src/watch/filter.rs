@@ -6,7 +6,7 @@ use crate::api::{LabelView, Matcher, ObjectKey};
 use crate::store::{Commit, Event, Stored, View};
 
 /// What a watch wants to see: objects that any of its matchers matches.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Filter(Box<[Matcher]>);
 
 impl Filter {
@@ -30,6 +30,11 @@ impl Filter {
         topics
     }
 
+    /// Whether so few objects can match that little happens to them.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.0.iter().all(|matcher| Topic::covering(matcher).is_narrow())
+    }
+
     /// Whether the watch shows this object.
     pub(super) fn shows(&self, stored: &Stored) -> bool {
         let mut view = None;
@@ -40,9 +45,9 @@ impl Filter {
         self.0.iter().any(fits)
     }
 
-    /// Appends a commit's events as the watch sees them.
-    pub(super) fn put_records(&self, commit: &Commit, records: &mut Vec<Bytes>) {
-        records.extend(commit.events.iter().filter_map(|event| self.record(event)));
+    /// A commit's events as the watch sees them.
+    pub(super) fn records(&self, commit: &Commit) -> Vec<Bytes> {
+        commit.events.iter().filter_map(|event| self.record(event)).collect()
     }
 
     fn record(&self, event: &Event) -> Option<Bytes> {

@@ -1,13 +1,17 @@
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 use std::thread::JoinHandle;
 
-use tokio::sync::broadcast;
-
+use super::Start;
+use super::channel::Channel;
 use super::cursor::Cursor;
+use super::filter::Filter;
+use super::message::UnderWay;
+use super::pace::Pace;
 use super::topic::Topic;
-use super::{Start, filter};
 use crate::api::{Matcher, Revision};
 use crate::error::{Error, Result};
 use crate::store::{Commit, Feed, Store};
@@ -28,25 +32,34 @@ struct Following {
 #[derive(Debug)]
 pub(super) struct Topics {
     pub(super) feed: Feed,
-    /// Every commit up to this revision is in the channels of its topics.
+    pub(super) under_way: UnderWay,
+    pace: Arc<Pace>,
+    /// Every commit up to this revision is in the channels that it concerns.
     published: AtomicU64,
+    /// Everybody whom a commit up to this revision concerns was woken, or wasn't waiting.
+    told: AtomicU64,
     /// `None` when there will be no more commits.
-    senders: Mutex<Option<HashMap<Topic, broadcast::Sender<Arc<Commit>>>>>,
+    channels: Mutex<Option<Channels>>,
 }
 
-/// How many commits wait in a topic for a listener before it has to read the history.
-const CAPACITY: usize = 64;
-/// The same for a topic of few objects, of which there may be as many as watches.
-const NARROW_CAPACITY: usize = 8;
+/// Every channel by what it is asked for.
+#[derive(Debug, Default)]
+struct Channels {
+    by_filter: HashMap<Arc<Filter>, Arc<Channel>>,
+    by_topic: HashMap<Topic, Vec<Arc<Channel>>>,
+    /// The commits up to this one have been looked at for whom they concern.
+    looked_at: Revision,
+}
+
 /// How many commits the hub takes at once.
 const COMMITS_AT_ONCE: usize = 256;
+/// After how many commits the channels let go of what the history no longer has.
+const COMMITS_BETWEEN_SWEEPS: u64 = 1024;
 
 impl Hub {
     /// Follows a store.
     pub fn new(store: &Store) -> Self {
-        let feed = store.feed().clone();
-        let published = AtomicU64::new(feed.revision().0);
-        let topics = Arc::new(Topics { feed, published, senders: Mutex::new(Some(HashMap::new())) });
+        let topics = Arc::new(Topics::new(store.feed().clone()));
         let stopping = Arc::new(AtomicBool::new(false));
         let (publisher, stop) = (Arc::clone(&topics), Arc::clone(&stopping));
         let thread = std::thread::Builder::new().name("bluebird-hub".to_owned()).spawn(move || publisher.run(&stop));
@@ -62,28 +75,41 @@ impl Hub {
     /// # Errors
     /// Compacted or Future for a revision that can't be resumed from; Unavailable when the store is closed.
     pub fn watch(&self, matchers: Vec<Matcher>, start: Start) -> Result<Cursor> {
-        Cursor::new(&self.0.topics, filter::Filter::new(matchers), start)
+        Cursor::new(self.0.topics.subscribe(Filter::new(matchers))?, start)
     }
 }
 
 /// What tests may look at.
 #[cfg(test)]
 impl Hub {
-    /// How many topics somebody listens to.
-    pub(super) fn topics(&self) -> usize {
-        self.0.topics.senders.lock().expect(UNPOISONED).as_ref().map_or(0, HashMap::len)
+    /// How many filters somebody watches with, and how many topics these listen to.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let channels = self.0.topics.lock();
+        channels.as_ref().map_or((0, 0), |channels| (channels.by_filter.len(), channels.by_topic.len()))
     }
 
-    /// Returns when all commits up to a revision are in the channels. Keeps the runtime busy, so that paused time stands still.
+    /// How many commits the channels keep, all together.
+    pub(super) fn kept(&self) -> usize {
+        let channels = self.0.topics.lock();
+        channels.iter().flat_map(|channels| channels.by_filter.values()).map(|channel| channel.kept()).sum()
+    }
+
+    /// How many bytes were put together and are not sent.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.topics.under_way.bytes()
+    }
+
+    /// Returns when all commits up to a revision are in the channels, and those who waited for them have been woken. Keeps the runtime busy, so that
+    /// paused time stands still.
     pub(super) async fn settle(&self, revision: Revision) {
-        while self.0.topics.published() < revision {
+        while self.0.topics.told.load(Ordering::Acquire) < revision.0 {
             tokio::task::yield_now().await;
         }
     }
 
     /// Returns when the hub has noticed that the store is closed.
     pub(super) async fn ended(&self) {
-        while self.0.topics.senders.lock().expect(UNPOISONED).is_some() {
+        while self.0.topics.lock().is_some() {
             tokio::task::yield_now().await;
         }
     }
@@ -102,71 +128,163 @@ impl Drop for Following {
 }
 
 impl Topics {
+    fn new(feed: Feed) -> Self {
+        let revision = feed.revision();
+        let channels = Channels { looked_at: revision, ..Channels::default() };
+        Self {
+            feed,
+            under_way: UnderWay::default(),
+            pace: Arc::default(),
+            published: AtomicU64::new(revision.0),
+            told: AtomicU64::new(revision.0),
+            channels: Mutex::new(Some(channels)),
+        }
+    }
+
     fn run(&self, stopping: &AtomicBool) {
         let _ends = EndsTopics(self);
         let this = std::thread::current();
+        self.pace.set_hub(this.clone());
         self.feed.follow(this.clone());
-        let mut position = Revision(self.published.load(Ordering::Acquire));
-        let mut touched = Vec::new();
+        let mut round = Round { position: self.published(), ..Round::default() };
         while !stopping.load(Ordering::Acquire) {
             // Asked before reading, so that the last commits aren't missed.
             let last = self.feed.is_closed();
-            match self.feed.after(position, COMMITS_AT_ONCE) {
-                Ok(commits) if commits.is_empty() && last => break,
-                Ok(commits) if commits.is_empty() => std::thread::park(),
-                Ok(commits) => {
-                    for commit in commits {
-                        position = commit.revision;
-                        self.publish(commit, &mut touched);
-                    }
-                }
-                Err(_) => position = self.skip(),
+            let has_news = self.take_in(&mut round);
+            self.call(&mut round);
+            match (has_news, round.calling.is_empty()) {
+                (true, _) => {}
+                (false, false) => self.pace.wait(),
+                (false, true) if last => break,
+                (false, true) => std::thread::park(),
             }
         }
         self.feed.unfollow(&this);
     }
 
-    fn publish(&self, commit: Arc<Commit>, touched: &mut Vec<Topic>) {
-        Topic::touched_by(&commit, touched);
-        let listening: Vec<_> = {
-            let senders = self.senders.lock().expect(UNPOISONED);
-            touched.iter().filter_map(|topic| senders.as_ref()?.get(topic).cloned()).collect()
+    /// Takes commits from the feed. Returns whether there were any.
+    fn take_in(&self, round: &mut Round) -> bool {
+        let Ok(commits) = self.feed.after(round.position, COMMITS_AT_ONCE) else {
+            self.skip(round);
+            return true;
         };
-        // Outside of the lock, as it wakes everybody who listens.
-        for sender in listening {
-            // It fails when the last listener has just gone.
-            let _ = sender.send(Arc::clone(&commit));
+        for commit in &commits {
+            self.publish(commit, round);
         }
+        !commits.is_empty()
+    }
+
+    fn publish(&self, commit: &Commit, round: &mut Round) {
+        Topic::touched_by(commit, &mut round.touched);
+        if let Some(channels) = self.lock().as_mut() {
+            let listening = round.touched.iter().filter_map(|topic| channels.by_topic.get(topic)).flatten();
+            round.listening.extend(listening.cloned());
+            channels.looked_at = commit.revision;
+            if commit.revision.0.is_multiple_of(COMMITS_BETWEEN_SWEEPS) {
+                channels.by_filter.values().for_each(|channel| channel.forget_up_to(self.feed.oldest()));
+            }
+        }
+        // Outside of the lock, since this is where the work is.
+        round.calling.extend(round.listening.drain(..).filter(|channel| channel.push(commit)));
+        round.position = commit.revision;
         self.published.store(commit.revision.0, Ordering::Release);
     }
 
-    /// The history has overtaken us: everybody has to see for themselves what they missed.
-    fn skip(&self) -> Revision {
-        let revision = self.feed.revision();
-        // Closes the channels first: a listener who sees the new revision must find its channel closed.
-        if let Some(senders) = self.senders.lock().expect(UNPOISONED).as_mut() {
-            senders.clear();
+    /// Wakes those who wait for what has come in, as many as may be at once, one channel after the other.
+    fn call(&self, round: &mut Round) {
+        while let Some(channel) = round.calling.pop_front() {
+            let room = self.pace.room();
+            let has_more = room == 0 || channel.call(room, &mut round.woken);
+            self.pace.called(round.woken.len());
+            round.woken.drain(..).for_each(Waker::wake);
+            if has_more {
+                round.calling.push_back(channel);
+            }
+            if room == 0 {
+                return;
+            }
         }
-        self.published.store(revision.0, Ordering::Release);
-        revision
+        self.told.store(round.position.0, Ordering::Release);
+    }
+
+    /// The history has overtaken us: everybody has to see for themselves what they missed.
+    fn skip(&self, round: &mut Round) {
+        round.position = self.feed.revision();
+        if let Some(channels) = self.lock().as_mut() {
+            channels.looked_at = round.position;
+            channels.by_filter.values().for_each(|channel| channel.skip_to(round.position));
+            round.calling = channels.by_filter.values().cloned().collect();
+        }
+        self.published.store(round.position.0, Ordering::Release);
     }
 
     fn end(&self) {
-        self.senders.lock().expect(UNPOISONED).take();
+        let channels = self.lock().take().unwrap_or_default();
+        let mut woken = Vec::new();
+        for channel in channels.by_filter.into_values() {
+            channel.close();
+            channel.call(usize::MAX, &mut woken);
+        }
+        woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Every commit up to this revision is in the channels of its topics.
+    /// Every commit up to this revision is in the channels that it concerns.
     pub(super) fn published(&self) -> Revision {
         Revision(self.published.load(Ordering::Acquire))
     }
 
-    /// Listens to a topic from now on.
-    pub(super) fn subscribe(self: &Arc<Self>, topic: Topic) -> Result<Subscription> {
-        let mut senders = self.senders.lock().expect(UNPOISONED);
-        let senders = senders.as_mut().ok_or_else(ended)?;
-        let capacity = if topic.is_narrow() { NARROW_CAPACITY } else { CAPACITY };
-        let receiver = senders.entry(topic).or_insert_with(|| broadcast::Sender::new(capacity)).subscribe();
-        Ok(Subscription { receiver: Some(receiver), topic, topics: Arc::clone(self) })
+    /// Listens to what a filter shows from now on.
+    fn subscribe(self: &Arc<Self>, filter: Filter) -> Result<Subscription> {
+        let mut channels = self.lock();
+        let channels = channels.as_mut().ok_or_else(ended)?;
+        let channel = match channels.by_filter.get(&filter) {
+            Some(channel) => Arc::clone(channel),
+            None => {
+                let channel = Arc::new(Channel::new(filter, channels.looked_at, &self.pace, &self.under_way));
+                channels.add(&channel);
+                channel
+            }
+        };
+        channel.join();
+        Ok(Subscription { channel, topics: Arc::clone(self) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Channels>> {
+        self.channels.lock().expect("nothing panics while holding it")
+    }
+}
+
+/// What the hub has before it.
+#[derive(Default)]
+struct Round {
+    /// The last commit that was taken in.
+    position: Revision,
+    /// Channels with somebody to wake.
+    calling: VecDeque<Arc<Channel>>,
+    // Kept for their memory.
+    touched: Vec<Topic>,
+    listening: Vec<Arc<Channel>>,
+    woken: Vec<Waker>,
+}
+
+impl Channels {
+    fn add(&mut self, channel: &Arc<Channel>) {
+        for topic in channel.filter().topics() {
+            self.by_topic.entry(topic).or_default().push(Arc::clone(channel));
+        }
+        self.by_filter.insert(Arc::clone(channel.filter()), Arc::clone(channel));
+    }
+
+    fn remove(&mut self, channel: &Arc<Channel>) {
+        for topic in channel.filter().topics() {
+            if let Entry::Occupied(mut listening) = self.by_topic.entry(topic) {
+                listening.get_mut().retain(|listener| !Arc::ptr_eq(listener, channel));
+                if listening.get().is_empty() {
+                    listening.remove();
+                }
+            }
+        }
+        self.by_filter.remove(channel.filter());
     }
 }
 
@@ -179,41 +297,26 @@ impl Drop for EndsTopics<'_> {
     }
 }
 
-const UNPOISONED: &str = "nothing panics while holding it";
-
 /// What a watch of a closed store answers.
 pub(super) fn ended() -> Error {
     Error::Unavailable("the apiserver is shutting down; resume the watch with another one, or with this one when it is back".to_owned())
 }
 
-/// A place among those who listen to a topic. A topic without listeners is forgotten.
+/// A place among those who listen to a channel. A channel without listeners is forgotten.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    receiver: Option<broadcast::Receiver<Arc<Commit>>>,
-    topic: Topic,
-    topics: Arc<Topics>,
-}
-
-impl Subscription {
-    pub(super) fn receiver(&mut self) -> &mut broadcast::Receiver<Arc<Commit>> {
-        self.receiver.as_mut().expect("only dropping takes it")
-    }
-
-    #[cfg(test)]
-    pub(super) fn topic(&self) -> Topic {
-        self.topic
-    }
+    pub(super) channel: Arc<Channel>,
+    pub(super) topics: Arc<Topics>,
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut senders = self.topics.senders.lock().expect(UNPOISONED);
-        // Under the lock, so that of two who leave at once one sees that it is the last.
-        drop(self.receiver.take());
-        if let Some(senders) = senders.as_mut()
-            && senders.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0)
+        // Under this lock, so that nobody joins a channel that is about to be forgotten.
+        let mut channels = self.topics.lock();
+        if self.channel.leave()
+            && let Some(channels) = channels.as_mut()
         {
-            senders.remove(&self.topic);
+            channels.remove(&self.channel);
         }
     }
 }

@@ -1,15 +1,15 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use bytes::Bytes;
 use prost::Message as _;
 
 use super::Known;
 use super::filter::Filter;
+use super::message::{Builder, UnderWay};
 use crate::api::v1::Object;
 use crate::api::v1::event::Type;
 use crate::api::{Kind, Matcher, ObjectKey, Revision};
-use crate::store::{Snapshot, Stored, put_record};
+use crate::store::{Snapshot, Stored};
 
 /// The current state, or what differs from it, page by page.
 #[derive(Debug)]
@@ -23,10 +23,8 @@ pub(super) struct Pages {
     known: ToCompare,
 }
 
-/// A page ends after this many objects…
+/// A page ends after this many objects, when the message is large…
 const PAGE_OBJECTS: usize = 500;
-/// … or this many bytes …
-const PAGE_BYTES: usize = 512 * 1024;
 /// … or when this many have been looked at, so that nobody else has to wait long.
 const PAGE_LOOKED_AT: usize = 5000;
 
@@ -43,10 +41,10 @@ impl Pages {
         self.scopes.is_empty() && self.known.len() == 0
     }
 
-    /// The next page as records. May be empty, even when there are more.
-    pub(super) fn next(&mut self, filter: &Filter) -> Vec<Bytes> {
+    /// The next page. May be empty, even when there are more.
+    pub(super) fn next(&mut self, filter: &Filter, under_way: &UnderWay) -> Builder {
         let Self { snapshot, scopes, resume, known } = self;
-        let mut page = Page::default();
+        let mut page = Page { message: Builder::new(under_way, 0), looked_at: 0 };
         while let Some(scope) = scopes.last() {
             let from = resume.take().unwrap_or_else(|| scope.lower_bound());
             for stored in snapshot.range(&from).take_while(|stored| scope.contains(&stored.key)) {
@@ -56,7 +54,7 @@ impl Pages {
                 }
                 if page.is_full() {
                     *resume = Some(stored.key.clone());
-                    return page.into_records();
+                    return page.message;
                 }
                 page.looked_at += 1;
                 if is_shown {
@@ -66,24 +64,21 @@ impl Pages {
             scopes.pop();
         }
         page.put_gone(known, snapshot.revision(), |_| true);
-        page.into_records()
+        page.message
     }
 }
 
 /// What a client knows and was not compared yet, in the order of the keys.
 type ToCompare = Peekable<IntoIter<(ObjectKey, Revision)>>;
 
-/// Records in one buffer, which they share.
-#[derive(Default)]
 struct Page {
-    buffer: Vec<u8>,
-    ends: Vec<usize>,
+    message: Builder,
     looked_at: usize,
 }
 
 impl Page {
     fn is_full(&self) -> bool {
-        self.ends.len() >= PAGE_OBJECTS || self.buffer.len() >= PAGE_BYTES || self.looked_at >= PAGE_LOOKED_AT
+        self.message.events() >= PAGE_OBJECTS || self.message.is_large() || self.looked_at >= PAGE_LOOKED_AT
     }
 
     /// An object that there is, unless it is known as it is.
@@ -93,7 +88,7 @@ impl Page {
             Some(_) => Type::Modified,
             None => Type::Added,
         };
-        self.put_record(kind, &stored.bytes);
+        self.message.push_event(kind, &stored.bytes);
     }
 
     /// Those known objects that come next, while they are wanted and there is room, as deleted.
@@ -101,20 +96,8 @@ impl Page {
         while !self.is_full()
             && let Some((key, _)) = known.next_if(|(key, _)| is_wanted(key))
         {
-            self.put_record(Type::Deleted, &Object::bare(&key, revision.0).encode_to_vec());
+            self.message.push_event(Type::Deleted, &Object::bare(&key, revision.0).encode_to_vec().into());
         }
-    }
-
-    fn put_record(&mut self, kind: Type, object: &[u8]) {
-        put_record(kind, object, &mut self.buffer);
-        self.ends.push(self.buffer.len());
-    }
-
-    fn into_records(self) -> Vec<Bytes> {
-        let mut rest = Bytes::from(self.buffer);
-        let mut begin = 0;
-        let mut record = |end: usize| rest.split_to(end - std::mem::replace(&mut begin, end));
-        self.ends.iter().map(|end| record(*end)).collect()
     }
 }
 

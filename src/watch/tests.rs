@@ -1,3 +1,4 @@
+mod channel;
 mod live;
 mod property;
 mod silence;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tempfile::TempDir;
 
-use super::{Batch, Cursor, Hub, Start};
+use super::{Cursor, Hub, Message, Start};
 use crate::api::v1::event::Type;
 use crate::api::v1::{LabelSelector, Selector, WatchResponse};
 use crate::api::{Matcher, Revision};
@@ -61,20 +62,21 @@ fn labelled(key: &str, value: &str) -> Selector {
     Selector { kind: "Pod".into(), labels: Some(labels), ..Default::default() }
 }
 
-/// What a client makes of a batch.
-fn message(batch: &Batch) -> WatchResponse {
-    let mut message = WatchResponse::decode(batch.records.concat().as_slice()).unwrap();
-    assert_eq!(message.events.len(), batch.records.len(), "a record is an event");
-    message.revision = batch.revision.0;
-    message.synced = batch.synced;
-    message
+/// What a client makes of a message.
+fn decoded(message: &Message) -> WatchResponse {
+    let bytes = message.clone().into_chunks().concat();
+    let (head, body) = bytes.split_at(5);
+    assert_eq!((head[0], u32::from_be_bytes(head[1..].try_into().unwrap())), (0, body.len() as u32), "one message, not compressed");
+    let decoded = WatchResponse::decode(body).unwrap();
+    assert_eq!((decoded.events.len(), decoded.revision), (message.events, message.revision.0));
+    decoded
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn next(cursor: &mut Cursor) -> Result<WatchResponse, Error> {
-    let batch = tokio::time::timeout(PATIENCE, cursor.next()).await.expect("a watch is never silent for so long")?;
-    Ok(message(&batch))
+    let message = tokio::time::timeout(PATIENCE, cursor.next()).await.expect("a watch is never silent for so long")?;
+    Ok(decoded(&message))
 }
 
 /// Type, name and revision of each event.

@@ -11,11 +11,9 @@ use tonic::{Request, Response, Status};
 use self::pages::Pages;
 use super::Frame;
 use super::generated::control_plane_service_server::ControlPlaneService;
-use super::watch::{WatchStream, Watches};
 use super::writer::{Answer, Writer, key_of, key_of_ref};
 use crate::api::v1::{
     ApplyRequest, CreateRequest, DeleteRequest, GetRequest, ListRequest, Object, ObjectError, UpdateRequest, UpdateStatusRequest,
-    WatchRequest,
 };
 use crate::error::{Error, Result};
 
@@ -26,13 +24,12 @@ const MAX_STATUSES: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct ControlPlane {
     writer: Writer,
-    watches: Watches,
     pages: Pages,
 }
 
 impl ControlPlane {
-    pub(super) fn new(writer: Writer, watches: Watches) -> Self {
-        Self { writer, watches, pages: Pages::default() }
+    pub(super) fn new(writer: Writer) -> Self {
+        Self { writer, pages: Pages::default() }
     }
 
     /// Lets go of the snapshots of lists that nobody went on with, and of the history that is too old.
@@ -96,14 +93,6 @@ impl ControlPlaneService for std::sync::Arc<ControlPlane> {
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<Frame>, Status> {
         Ok(object_response(self.writer.delete(request.get_ref()).await?))
-    }
-
-    type WatchStream = WatchStream;
-
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<WatchStream>, Status> {
-        // A watch knows what anybody was told of before it: the state that it begins with, and a revision that another apiserver has told.
-        self.writer.store.current().await?;
-        Ok(Response::new(self.watches.begin(request)?))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake};
 
 use super::*;
+use crate::api;
 use crate::api::v1::event::Type::{Added, Deleted, Modified};
 use crate::store::fixtures::{delete, large_pod, pod, put, service};
 
@@ -77,17 +78,17 @@ async fn a_watch_that_is_not_read_loses_nothing_however_far_it_falls_behind() {
 async fn a_watch_that_fell_behind_the_history_ends_with_compacted_and_stays_so() {
     let watching = Watching::with_history(HistoryLimits { revisions: 10, bytes: usize::MAX, ..HistoryLimits::default() });
     let mut cursor = watching.watch_on(&[kind("Pod")]);
-    for _ in 0..200 {
+    for _ in 0..400 {
         watching.commit([put(pod("a", "", &[]))]).await;
     }
-    let compacted = Error::Compacted { requested: Revision(0), oldest: Revision(190) };
+    let compacted = Error::Compacted { requested: Revision(0), oldest: Revision(390) };
     for _ in 0..2 {
         assert_eq!(next(&mut cursor).await, Err(compacted.clone()));
     }
 }
 
 #[tokio::test]
-async fn a_revision_comes_in_one_batch_and_batches_are_bounded() {
+async fn a_revision_comes_in_one_message_and_messages_are_bounded() {
     let watching = Watching::new();
     let mut cursor = watching.watch_on(&[]);
     for round in 0..30 {
@@ -98,15 +99,15 @@ async fn a_revision_comes_in_one_batch_and_batches_are_bounded() {
     }
     let (mut revisions, mut sizes) = (Vec::new(), Vec::new());
     while revisions.last() != Some(&34) {
-        let batch = cursor.next().await.unwrap();
-        let message = message(&batch);
+        let sent = cursor.next().await.unwrap();
+        let message = decoded(&sent);
         let mut inside: Vec<_> = rows(&message).iter().map(|(_, _, revision)| *revision).collect();
         inside.dedup();
         assert_eq!(inside.last(), Some(&message.revision));
         revisions.extend(inside);
-        sizes.push((batch.records.len(), batch.records.iter().map(bytes::Bytes::len).sum::<usize>()));
+        sizes.push((sent.events, sent.into_chunks().iter().map(bytes::Bytes::len).sum::<usize>()));
     }
-    assert_eq!(revisions, (1..=34).collect::<Vec<_>>(), "each in one batch");
+    assert_eq!(revisions, (1..=34).collect::<Vec<_>>(), "each in one message");
     assert!(sizes.iter().all(|(events, bytes)| *events <= 1000 && *bytes <= 1024 * 1024), "{sizes:?}");
     assert!(sizes.len() <= 10, "and what is ready goes together: {sizes:?}");
 }
@@ -148,7 +149,7 @@ async fn a_change_wakes_only_those_whom_it_may_concern() {
         rows_up_to(&mut everything, revision).await;
         watching.hub.settle(revision).await;
         assert_eq!(wakes.0.load(Ordering::SeqCst), expected, "{selectors:?}");
-        let ready = matches!(quiet.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(batch)) if batch.records.len() == 1);
+        let ready = matches!(quiet.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(message)) if message.events == 1);
         assert_eq!(ready, expected == 1, "{selectors:?}");
     }
 }
@@ -167,19 +168,35 @@ async fn a_pod_that_changes_nodes_is_told_to_both() {
 async fn nothing_stays_of_a_watch_that_is_gone() {
     let watching = Watching::new();
     let cursors: Vec<_> = (0..50).map(|node| watching.watch_on(&[on_node(&format!("n{}", node / 2)), kind("Service")])).collect();
-    assert_eq!(watching.hub.topics(), 26);
+    assert_eq!(watching.hub.counts(), (25, 26), "filters and topics");
     drop(cursors);
-    assert_eq!(watching.hub.topics(), 0);
+    assert_eq!(watching.hub.counts(), (0, 0));
+}
+
+fn places(message: Message) -> Vec<*const u8> {
+    message.into_chunks().iter().map(|chunk| chunk.as_ptr()).collect()
 }
 
 #[tokio::test]
 async fn the_same_change_is_the_same_memory_for_every_watch() {
     let watching = Watching::new();
-    let mut cursors = [watching.watch_on(&[]), watching.watch_on(&[kind("Pod")]), watching.watch_on(&[on_node("n")])];
+    let mut alike = [watching.watch_on(&[kind("Pod")]), watching.watch_on(&[kind("Pod")]), watching.watch_on(&[kind("Pod")])];
+    let mut others = [watching.watch_on(&[]), watching.watch_on(&[on_node("n")])];
     watching.commit([put(pod("a", "n", &[]))]).await;
-    let mut places = Vec::new();
-    for cursor in &mut cursors {
-        places.push(cursor.next().await.unwrap().records[0].as_ptr());
+    let first = places(alike[0].next().await.unwrap());
+    for cursor in &mut alike[1..] {
+        assert_eq!(places(cursor.next().await.unwrap()), first, "of those who watch the same, the whole message");
     }
-    assert!(places.iter().all(|place| *place == places[0]));
+    for cursor in &mut others {
+        cursor.next().await.unwrap();
+    }
+    let mut large = large_pod("large", 100 * 1024);
+    let api::v1::object::Kind::Pod(pod) = large.kind.as_mut().unwrap() else { unreachable!() };
+    pod.spec.as_mut().unwrap().node_name = "n".into();
+    watching.commit([put(large)]).await;
+    let mut large = Vec::new();
+    for cursor in alike.iter_mut().chain(&mut others) {
+        large.push(places(cursor.next().await.unwrap())[1]);
+    }
+    assert!(large.iter().all(|place| *place == large[0]), "of all others, large objects");
 }

@@ -17,8 +17,8 @@ enum Step {
     Commit(Vec<Change>),
     /// A burst that pushes a watch that isn't read out of its channels.
     Burst(usize),
-    /// One watch takes a few batches, if they are ready.
-    Read { watch: usize, batches: usize },
+    /// One watch takes a few messages, if they are ready.
+    Read { watch: usize, messages: usize },
     /// One watch is cut and resumes, perhaps telling what it has.
     Resume { watch: usize, telling: Option<Telling> },
     /// The hub is replaced, as if the apiserver had been restarted.
@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => prop::collection::vec(change(), 1..5).prop_map(Step::Commit),
         1 => (20..150usize).prop_map(Step::Burst),
-        6 => (0..watches, 1..4usize).prop_map(|(watch, batches)| Step::Read { watch, batches }),
+        6 => (0..watches, 1..4usize).prop_map(|(watch, messages)| Step::Read { watch, messages }),
         3 => (0..watches, prop::option::of(telling())).prop_map(|(watch, telling)| Step::Resume { watch, telling }),
         1 => Just(Step::Restart),
     ]
@@ -151,11 +151,11 @@ impl Watcher {
         Start::Difference { known: Known::new(told.collect()).unwrap(), after: after.filter(|_| telling.with_revision) }
     }
 
-    /// Takes note of a batch; after an error the watch is cut.
-    fn record(&mut self, result: Result<Batch, Error>) {
+    /// Takes note of a message; after an error the watch is cut.
+    fn record(&mut self, result: Result<Message, Error>) {
         match result {
-            Ok(batch) => {
-                let message = message(&batch);
+            Ok(message) => {
+                let message = decoded(&message);
                 for event in &message.events {
                     let object = event.object.as_ref().unwrap();
                     match event.r#type() {
@@ -170,8 +170,8 @@ impl Watcher {
         }
     }
 
-    fn read_ready(&mut self, hub: &Hub, batches: usize) {
-        for _ in 0..batches {
+    fn read_ready(&mut self, hub: &Hub, messages: usize) {
+        for _ in 0..messages {
             match self.cursor(hub).next().now_or_never() {
                 Some(result) => self.record(result),
                 None => return,
@@ -220,7 +220,7 @@ async fn run(steps: Vec<Step>, history: usize) {
                     commit(&watching, &[change], &mut commits).await;
                 }
             }
-            Step::Read { watch, batches } => watchers[watch].read_ready(&watching.hub, batches),
+            Step::Read { watch, messages } => watchers[watch].read_ready(&watching.hub, messages),
             Step::Resume { watch, telling } => {
                 watchers[watch].cursor = None;
                 watchers[watch].telling = telling;
