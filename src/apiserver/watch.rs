@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use hyper::body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::codec::Streaming;
 use tonic::{Code, Status};
 use tonic_prost::ProstDecoder;
@@ -62,7 +62,7 @@ impl Watches {
         let request = decode(request).await?;
         let permit = connection.map(|connection| connection.begin_watch()).transpose()?;
         let cursor = self.hub.watch(matchers(&request.selectors)?, start(request)?)?;
-        let watch = Watch { cursor, stopping: self.stopping.clone(), _permit: permit };
+        let watch = Watch { cursor, stopping: Box::pin(self.stopping.clone().cancelled_owned()), _permit: permit };
         let messages = stream::try_unfold(watch, |mut watch| async move {
             let message = watch.next().await?;
             Ok(Some((message, watch)))
@@ -89,7 +89,8 @@ async fn decode(request: Request) -> Result<WatchRequest, Status> {
 
 struct Watch {
     cursor: Cursor,
-    stopping: CancellationToken,
+    /// Ready when the apiserver stops. Waits once for as long as the watch lives, and not anew for every message.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Counts against the connection's limit as long as the watch lives.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -99,7 +100,7 @@ impl Watch {
         tokio::select! {
             biased;
             message = self.cursor.next() => message,
-            () = self.stopping.cancelled() => Err(stopping_error()),
+            () = self.stopping.as_mut() => Err(stopping_error()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::filter::Filter;
 use super::message::{Builder, Message, UnderWay};
@@ -36,10 +37,14 @@ struct Inner {
     /// Those who have everything and wait for more, by ticket: whoever waits for longest comes first.
     waiting: BTreeMap<u64, Waker>,
     next_ticket: u64,
-    /// Those with tickets below this one are to be woken.
+    /// Those with tickets below this one are woken in this round.
     called_below: u64,
-    /// The hub has it on its list of those with somebody to wake.
+    /// Something came in since the round began, and somebody waits for it: there will be another round.
+    has_news: bool,
+    /// The hub knows that there is somebody to wake.
     is_calling: bool,
+    /// When the next round may begin.
+    rests_until: Option<Instant>,
     /// There will be no more commits.
     is_closed: bool,
 }
@@ -78,7 +83,9 @@ impl Channel {
             waiting: BTreeMap::new(),
             next_ticket: 0,
             called_below: 0,
+            has_news: false,
             is_calling: false,
+            rests_until: None,
             is_closed: false,
         };
         Self { filter: Arc::new(filter), pace: Arc::clone(pace), under_way: under_way.clone(), inner: Mutex::new(inner) }
@@ -105,8 +112,8 @@ impl Channel {
         if inner.entries.len() > kept {
             inner.drop_oldest();
         }
-        inner.called_below = inner.next_ticket;
-        !inner.waiting.is_empty() && !std::mem::replace(&mut inner.is_calling, true)
+        inner.has_news = !inner.waiting.is_empty();
+        inner.has_news && !std::mem::replace(&mut inner.is_calling, true)
     }
 
     /// What comes after a revision, as far as one message can take it.
@@ -147,20 +154,42 @@ impl Channel {
         Changed { channel: self, after, ticket: None }
     }
 
-    /// Takes out up to so many of those who are to be woken. Returns whether there may be more.
+    /// Begins a round: everybody who waits now is to be woken. Returns false if it is too early.
+    pub(super) fn begin_round(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        if inner.rests_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        inner.rests_until = None;
+        inner.called_below = inner.next_ticket;
+        inner.has_news = false;
+        true
+    }
+
+    /// When the next round may begin, if it isn't now.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.lock().rests_until
+    }
+
+    /// Takes out up to so many of those who are to be woken in this round. Returns whether there may be more.
     pub(super) fn call(&self, most: usize, called: &mut Vec<Waker>) -> bool {
         let mut inner = self.lock();
         let below = inner.called_below;
         for _ in 0..most {
             match inner.waiting.first_entry() {
                 Some(first) if *first.key() < below => called.push(first.remove()),
-                _ => {
-                    inner.is_calling = false;
-                    return false;
-                }
+                _ => return false,
             }
         }
         true
+    }
+
+    /// Ends a round. Returns whether there is to be another one, not before `rests_until` if that is given.
+    pub(super) fn end_round(&self, rests_until: Option<Instant>) -> bool {
+        let mut inner = self.lock();
+        inner.rests_until = rests_until;
+        inner.is_calling = inner.has_news;
+        inner.is_calling
     }
 
     /// Lets go of everything up to a revision, of which not everything has come in. Everybody is to be woken.
@@ -170,7 +199,7 @@ impl Channel {
         inner.messages.clear();
         inner.looked_at = revision;
         inner.complete_after = revision;
-        inner.called_below = inner.next_ticket;
+        inner.has_news = !inner.waiting.is_empty();
         inner.is_calling = true;
     }
 
@@ -226,7 +255,7 @@ impl Inner {
     /// Whether every watch waits, and none of them is to be woken: then all of them have everything.
     fn is_idle(&self) -> bool {
         let longest = self.waiting.first_key_value().map(|(ticket, _)| *ticket);
-        self.waiting.len() == self.watches && longest.is_none_or(|ticket| ticket >= self.called_below)
+        self.waiting.len() == self.watches && !self.has_news && longest.is_none_or(|ticket| ticket >= self.called_below)
     }
 
     /// Gives back the memory of what everybody has: most channels are idle most of the time.

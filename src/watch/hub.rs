@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Start;
 use super::channel::Channel;
@@ -152,11 +155,12 @@ impl Topics {
             let last = self.feed.is_closed();
             let has_news = self.take_in(&mut round);
             self.call(&mut round);
-            match (has_news, round.calling.is_empty()) {
-                (true, _) => {}
-                (false, false) => self.pace.wait(),
-                (false, true) if last => break,
-                (false, true) => std::thread::park(),
+            match (has_news, round.is_full, round.resting_until()) {
+                (true, ..) => {}
+                (false, true, _) => self.pace.wait(),
+                (false, false, Some(until)) => std::thread::park_timeout(until.saturating_duration_since(Instant::now())),
+                (false, false, None) if last => break,
+                (false, false, None) => std::thread::park(),
             }
         }
         self.feed.unfollow(&this);
@@ -185,26 +189,35 @@ impl Topics {
             }
         }
         // Outside of the lock, since this is where the work is.
-        round.calling.extend(round.listening.drain(..).filter(|channel| channel.push(commit)));
+        round.resting.extend(round.listening.drain(..).filter(|channel| channel.push(commit)));
         round.position = commit.revision;
         self.published.store(commit.revision.0, Ordering::Release);
     }
 
     /// Wakes those who wait for what has come in, as many as may be at once, one channel after the other.
     fn call(&self, round: &mut Round) {
-        while let Some(channel) = round.calling.pop_front() {
+        let now = Instant::now();
+        let ready = round.resting.extract_if(.., |channel| channel.begin_round(now));
+        round.calling.extend(ready.map(|channel| (channel, now)));
+        round.is_full = false;
+        while let Some((channel, begun)) = round.calling.pop_front() {
             let room = self.pace.room();
             let has_more = room == 0 || channel.call(room, &mut round.woken);
             self.pace.called(round.woken.len());
             round.woken.drain(..).for_each(Waker::wake);
             if has_more {
-                round.calling.push_back(channel);
+                round.calling.push_back((channel, begun));
+            } else if channel.end_round(rest_after(begun)) {
+                round.resting.push(channel);
             }
             if room == 0 {
+                round.is_full = true;
                 return;
             }
         }
-        self.told.store(round.position.0, Ordering::Release);
+        if round.resting.is_empty() {
+            self.told.store(round.position.0, Ordering::Release);
+        }
     }
 
     /// The history has overtaken us: everybody has to see for themselves what they missed.
@@ -213,7 +226,8 @@ impl Topics {
         if let Some(channels) = self.lock().as_mut() {
             channels.looked_at = round.position;
             channels.by_filter.values().for_each(|channel| channel.skip_to(round.position));
-            round.calling = channels.by_filter.values().cloned().collect();
+            round.resting = channels.by_filter.values().cloned().collect();
+            round.calling.clear();
         }
         self.published.store(round.position.0, Ordering::Release);
     }
@@ -259,12 +273,37 @@ impl Topics {
 struct Round {
     /// The last commit that was taken in.
     position: Revision,
-    /// Channels with somebody to wake.
-    calling: VecDeque<Arc<Channel>>,
+    /// Channels with somebody to wake, who have to wait until that channel has rested.
+    resting: Vec<Arc<Channel>>,
+    /// Channels in a round, and since when.
+    calling: VecDeque<(Arc<Channel>, Instant)>,
+    /// No more may be woken for now.
+    is_full: bool,
     // Kept for their memory.
     touched: Vec<Topic>,
     listening: Vec<Arc<Channel>>,
     woken: Vec<Waker>,
+}
+
+/// A round that takes at least so long is followed by a rest of the same length, …
+const LONG: Duration = Duration::from_millis(1);
+/// … but no longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(250);
+
+/// When a channel with many watches may wake them again. If they were woken for every commit, they and those who write would get nothing else done;
+/// this way they take what has come in meanwhile all at once.
+fn rest_after(begun: Instant) -> Option<Instant> {
+    let now = Instant::now();
+    let took = now - begun;
+    (took >= LONG).then(|| now + took.min(LONGEST_REST))
+}
+
+impl Round {
+    /// When the first of the channels that rest has rested.
+    fn resting_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.resting.iter().map(|channel| channel.rests_until().unwrap_or(now)).min()
+    }
 }
 
 impl Channels {

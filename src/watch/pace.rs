@@ -13,9 +13,9 @@ pub(super) struct Pace {
 }
 
 /// The most that may be woken and wait for their turn.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 /// The hub goes on when so few are left of them, …
-const FEW: usize = 16;
+const FEW: usize = 32;
 /// … or when nobody has had a turn for so long: a stream whose client lets it send nothing isn't looked at.
 const PATIENCE: Duration = Duration::from_millis(1);
 
