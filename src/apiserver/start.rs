@@ -108,7 +108,7 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     let serving = Arc::new(Tasks::new(CancellationToken::new()));
     let stopping = serving.token();
     let hub = Hub::new(store);
-    let watches = Watches { hub: hub.clone(), stopping: stopping.clone() };
+    let watches = Watches { store: store.clone(), hub: hub.clone(), stopping: stopping.clone() };
     let control_plane = Arc::new(ControlPlane::new(writer.clone()));
     let nodes = Arc::new(Nodes {
         writer,

@@ -27,6 +27,7 @@ use super::writer::key_of_ref;
 use crate::api::v1::{KnownObject, Selector, WatchRequest};
 use crate::api::{Matcher, Revision};
 use crate::error::{Error, Result};
+use crate::store::Store;
 use crate::watch::{Cursor, Hub, Known, Message, Start};
 
 /// Where it is asked for.
@@ -39,6 +40,7 @@ const MAX_SELECTORS: usize = 64;
 /// Begins watches.
 #[derive(Debug)]
 pub(super) struct Watches {
+    pub(super) store: Store,
     pub(super) hub: Hub,
     pub(super) stopping: CancellationToken,
 }
@@ -61,6 +63,8 @@ impl Watches {
         // Read to its end before it is answered: HTTP/2 takes many requests that were answered early for an attack, and ends the connection.
         let request = decode(request).await?;
         let permit = connection.map(|connection| connection.begin_watch()).transpose()?;
+        // A watch knows what anybody was told of before it: the state that it begins with, and a revision that another apiserver has told.
+        self.store.current().await?;
         let cursor = self.hub.watch(matchers(&request.selectors)?, start(request)?)?;
         let watch = Watch { cursor, stopping: Box::pin(self.stopping.clone().cancelled_owned()), _permit: permit };
         let messages = stream::try_unfold(watch, |mut watch| async move {

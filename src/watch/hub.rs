@@ -57,7 +57,7 @@ struct Channels {
 /// How many commits the hub takes at once.
 const COMMITS_AT_ONCE: usize = 256;
 /// After how many commits the channels let go of what the history no longer has.
-const COMMITS_BETWEEN_SWEEPS: u64 = 1024;
+const COMMITS_BETWEEN_SWEEPS: usize = 1024;
 
 impl Hub {
     /// Follows a store.
@@ -184,7 +184,9 @@ impl Topics {
             let listening = round.touched.iter().filter_map(|topic| channels.by_topic.get(topic)).flatten();
             round.listening.extend(listening.cloned());
             channels.looked_at = commit.revision;
-            if commit.revision.0.is_multiple_of(COMMITS_BETWEEN_SWEEPS) {
+            round.since_sweep += 1;
+            if round.since_sweep == COMMITS_BETWEEN_SWEEPS {
+                round.since_sweep = 0;
                 channels.by_filter.values().for_each(|channel| channel.forget_up_to(self.feed.oldest()));
             }
         }
@@ -279,6 +281,8 @@ struct Round {
     calling: VecDeque<(Arc<Channel>, Instant)>,
     /// No more may be woken for now.
     is_full: bool,
+    /// How many commits there were since the channels were swept.
+    since_sweep: usize,
     // Kept for their memory.
     touched: Vec<Topic>,
     listening: Vec<Arc<Channel>>,
