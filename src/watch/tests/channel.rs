@@ -55,7 +55,7 @@ async fn when_everybody_has_everything_nothing_is_kept() {
 
 #[tokio::test]
 async fn a_channel_keeps_nothing_that_the_history_no_longer_has() {
-    let watching = Watching::with_history(HistoryLimits { revisions: 5, bytes: usize::MAX });
+    let watching = Watching::with_history(HistoryLimits { revisions: 5, bytes: usize::MAX, ..HistoryLimits::default() });
     let _never_read = watching.watch_on(&[kind("Service")]);
     for _ in 0..3 {
         watching.commit([put(service("s"))]).await;
