@@ -79,7 +79,7 @@ impl Config {
 #[command(name = "apiserver", version, about = "BlueBird's apiserver: holds the desired state of a cluster and streams every change of it")]
 pub struct Args {
     /// The folder that holds the cluster's state [default: `apiserver` in the user's data folder for bluebird]
-    #[arg(long, env = "BLUEBIRD_DATA_DIR", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "BLUEBIRD_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     store: StoreArgs,
@@ -107,6 +107,20 @@ pub struct Args {
     /// How many seconds requests in flight get to finish at shutdown
     #[arg(long, env = "BLUEBIRD_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     shutdown_grace: Duration,
+    /// What is to be done instead of serving, if anything.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What an apiserver does instead of serving.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a new data folder out of a backup, and end
+    Restore {
+        /// What `bluebird backup` has written
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+    },
 }
 
 impl Args {

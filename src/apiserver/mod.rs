@@ -12,6 +12,7 @@ mod frame;
 pub mod fuzzing;
 mod gather;
 mod listen;
+mod maintenance;
 mod metrics;
 mod node;
 mod ownership;
@@ -31,7 +32,7 @@ mod workload;
 mod writer;
 mod writes;
 
-pub use config::{Args, Config, Listen};
+pub use config::{Args, Command, Config, Listen};
 pub use frame::Frame;
 #[cfg(test)]
 pub(crate) use start::start_beside;
@@ -40,6 +41,7 @@ pub use start::{Apiserver, StartError, start};
 pub use crate::store::{EtcdOptions, Tls};
 
 use crate::error::Error;
+use crate::store::{OpenError, Restored};
 
 #[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, rustdoc::all)]
 mod generated {
@@ -49,4 +51,12 @@ mod generated {
 /// What a request hears that was not begun, and a stream ends with, when the apiserver stops.
 fn stopping_error() -> Error {
     Error::NotDone("the apiserver is shutting down; connect again".to_owned())
+}
+
+/// Makes a new data folder out of a backup, for an apiserver to start on. Blocks.
+///
+/// # Errors
+/// When the backup is damaged, or the folder can't be used: because it holds the state of a cluster already, for instance. Then nothing is there that was not before.
+pub fn restore(backup: &std::path::Path, data_dir: &std::path::Path) -> Result<Restored, OpenError> {
+    crate::store::restore(backup, data_dir)
 }

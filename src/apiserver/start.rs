@@ -11,9 +11,11 @@ use tonic_health::server::HealthReporter;
 
 use super::control_plane::ControlPlane;
 use super::generated::control_plane_service_server::ControlPlaneServiceServer;
+use super::generated::maintenance_service_server::MaintenanceServiceServer;
 use super::generated::node_service_server::NodeServiceServer;
 use super::generated::workload_service_server::WorkloadServiceServer;
 use super::listen::Listener;
+use super::maintenance::Maintenance;
 use super::node::Nodes;
 use super::serve::{Inside, MAX_REQUEST_BYTES, serve};
 use super::sessions::Sessions;
@@ -201,9 +203,11 @@ fn routes(control_plane: &Arc<ControlPlane>, nodes: &Arc<Nodes>) -> (HealthRepor
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     let own = "the descriptors were made by the build of this very program";
+    let maintenance = Maintenance { store: nodes.writer.store.clone(), stopping: nodes.stopping.clone() };
     let routes = Routes::new(ControlPlaneServiceServer::new(control_plane.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(NodeServiceServer::new(nodes.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(WorkloadServiceServer::new(Workloads(nodes.clone())).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(MaintenanceServiceServer::new(maintenance).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(health_service)
         .add_service(reflection().build_v1().expect(own))
         .add_service(reflection().build_v1alpha().expect(own));

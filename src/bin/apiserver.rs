@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bluebird::apiserver::Args;
+use bluebird::apiserver::{self, Args, Command};
 use bluebird::cluster::ControlPlane;
 use bluebird::time::Clock;
 use clap::Parser as _;
@@ -21,7 +21,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    let command = args.command.clone();
     let config = args.into_config().map_err(anyhow::Error::msg)?;
+    if let Some(Command::Restore { backup }) = command {
+        anyhow::ensure!(config.etcd.is_none(), "a backup is restored to a folder; leave out --store");
+        let restored = apiserver::restore(&backup, &config.data_dir)?;
+        let (objects, folder) = (restored.objects, config.data_dir.display());
+        println!("{objects} objects of revision {} are in {folder}; the cluster goes on from revision {}", restored.backup, restored.now);
+        return Ok(());
+    }
     let control_plane = ControlPlane::start(config, Clock::system()).await?;
     tracing::info!(url = control_plane.url(), "listening");
     let signal = bluebird::kubelet::asked_to_end().await?;

@@ -11,14 +11,15 @@ use tonic::{Response, Status};
 use super::Backoff;
 use super::endpoint::Patience;
 use super::generated::control_plane_service_client::ControlPlaneServiceClient;
+use super::generated::maintenance_service_client::MaintenanceServiceClient;
 use super::generated::node_service_client::NodeServiceClient;
 use super::generated::workload_service_client::WorkloadServiceClient;
 use super::incoming::{Incoming, to_error};
 use super::servers::{Server, Servers, Used};
 use crate::api::v1::{
-    self, ApplyRequest, ApplyResponse, CreateRequest, DeletePropagation, DeleteRequest, GetRequest, JoinRequest, JoinResponse, ListRequest,
-    ListResponse, LogsRequest, LogsResponse, Object, Selector, SessionRequest, SessionResponse, TunnelRequest, UpdateRequest,
-    UpdateStatusRequest, WatchRequest, WatchResponse, update_status_result,
+    self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, GetRequest,
+    JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object, Selector, SessionRequest, SessionResponse,
+    TunnelRequest, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse, update_status_result,
 };
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
@@ -265,6 +266,11 @@ impl Client {
         node_service(server.channel).tunnel(requests).await.map(drop).map_err(|status| to_error(status, &server.address))
     }
 
+    /// Streams a backup.
+    pub async fn backup(&self) -> Result<Incoming<BackupResponse>> {
+        self.stream(BackupRequest {}, |channel, request| async move { maintenance_service(channel).backup(request).await }).await
+    }
+
     /// Streams a container's log. Servers are asked in turn until one has the session of the pod's node; the one that is used for everything else
     /// stays the same.
     pub async fn logs(&self, request: LogsRequest) -> Result<Incoming<LogsResponse>> {
@@ -368,6 +374,10 @@ fn control_plane(channel: Channel) -> ControlPlaneServiceClient<Channel> {
 
 fn node_service(channel: Channel) -> NodeServiceClient<Channel> {
     NodeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn maintenance_service(channel: Channel) -> MaintenanceServiceClient<Channel> {
+    MaintenanceServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 fn workload_service(channel: Channel) -> WorkloadServiceClient<Channel> {

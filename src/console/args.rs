@@ -46,6 +46,11 @@ pub(super) enum Command {
     Delete(Delete),
     /// Print what a container of a pod wrote
     Logs(Logs),
+    /// Write all objects to a file, for `apiserver restore`, while the cluster goes on
+    Backup(Backup),
+    /// Look into a store's folder or a backup, without an apiserver
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Tell what a kind or a field is for
     Explain(Explain),
     /// Print a completion script, for instance: source <(bluebird completion bash)
@@ -227,6 +232,57 @@ pub(super) struct Logs {
     /// Only so many lines from the end
     #[arg(long, value_name = "LINES")]
     pub(super) tail: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Backup {
+    /// The file to write. It has this name only when it is complete
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Replace a file of this name
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// What of a store is wanted. All of these only read, also while an apiserver writes: then the last commits may be missing, or be there a moment before whoever asked
+/// for them hears of it.
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Check every checksum and every object
+    Check {
+        /// An apiserver's data folder, or a backup
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+    /// Print every object
+    Dump(Dump),
+    /// Count objects and bytes, and tell how far the history goes back and how large the files are
+    Stats {
+        /// An apiserver's data folder, or a backup
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Dump {
+    /// An apiserver's data folder, or a backup
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+    /// Print the commits that are kept instead, each as a line of JSON
+    #[arg(long)]
+    pub(super) log: bool,
+    /// How to print objects
+    #[arg(short, long, value_enum, default_value_t = DumpOutput::Yaml, conflicts_with = "log")]
+    pub(super) output: DumpOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DumpOutput {
+    /// Documents of YAML, as they could be applied
+    Yaml,
+    /// A line of JSON for each
+    Json,
 }
 
 #[derive(Args, Debug)]

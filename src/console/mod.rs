@@ -6,6 +6,7 @@
 mod age;
 mod apply;
 mod args;
+mod backup;
 mod delete;
 mod describe;
 mod echo;
@@ -18,6 +19,7 @@ mod page;
 mod progress;
 mod rows;
 mod screen;
+mod store;
 mod table;
 mod targets;
 mod up;
@@ -130,6 +132,8 @@ impl Console<'_> {
             Command::Describe(args) => describe::run(self, &args).await,
             Command::Delete(args) => delete::run(self, &args).await,
             Command::Logs(args) => logs::run(self, &args).await,
+            Command::Backup(args) => backup::run(self, &args).await,
+            Command::Store(command) => store::run(self, &command),
             Command::Explain(args) => explain::run(self, &args),
             Command::Completion { shell } => {
                 let mut script = Vec::new();

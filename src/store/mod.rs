@@ -5,6 +5,7 @@
 //! [`History`] that watches read through a [`Feed`].
 
 mod backend;
+mod backup;
 mod commit;
 mod feed;
 #[doc(hidden)]
@@ -19,10 +20,13 @@ pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use backend::embedded::inspect::Inspected;
+pub use backend::embedded::restore::Restored;
 pub use backend::{EtcdOptions, OpenError, Tls};
+pub use backup::Backup;
 pub use commit::{Commit, Event, put_head, record_of};
 pub use feed::Feed;
 pub use history::{History, HistoryLimits};
@@ -41,6 +45,23 @@ pub struct Options {
     pub history: HistoryLimits,
     /// What commits are dated with.
     pub clock: Clock,
+}
+
+/// Makes a new store in a folder, which is made if it isn't there, out of a backup; it goes on far above the backup's revision. Blocks.
+///
+/// # Errors
+/// When the backup is damaged, there is a store in the folder already, an apiserver uses it, or it can't be written to. Then there is no store there that was not
+/// there before.
+pub fn restore(backup: &Path, folder: impl Into<PathBuf>) -> Result<Restored, OpenError> {
+    backend::embedded::restore::restore(backup, folder.into())
+}
+
+/// Reads a store's folder, or a backup, and checks all of it. Changes nothing; an apiserver may use the folder meanwhile. Blocks.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub fn inspect(path: &Path) -> Result<Inspected, OpenError> {
+    backend::embedded::inspect::inspect(path)
 }
 
 /// The store. A handle: clones are the same store. When the last one is dropped without [`Store::close`], it stops as [`Store::kill`] does.
@@ -89,6 +110,14 @@ impl Store {
     pub async fn current(&self) -> Result<Snapshot> {
         self.0.backend.catch_up().await?;
         Ok(self.snapshot())
+    }
+
+    /// Begins a backup of the state as it is now.
+    ///
+    /// # Errors
+    /// As [`Store::current`].
+    pub async fn backup(&self) -> Result<Backup> {
+        Ok(Backup::of(self.cluster_id(), self.current().await?))
     }
 
     /// Where the commits come from, for watches.

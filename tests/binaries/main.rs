@@ -8,5 +8,6 @@ mod follower;
 mod kubelet_killed;
 mod program;
 mod refusals;
+mod restored;
 mod up;
 mod up_output;

@@ -20,6 +20,7 @@ use std::fmt;
 use super::ObjectKey;
 use super::v1::Object;
 
+pub(crate) use self::write::to_value;
 pub use self::write::{list_to_json, list_to_yaml, to_json, to_yaml};
 
 /// The objects of one text; `source` names it in errors.

@@ -21,6 +21,11 @@ pub fn to_json(object: &Object) -> String {
     json(&tree(object))
 }
 
+/// An object as a JSON value, as [`to_json`] prints it.
+pub(crate) fn to_value(object: &Object) -> Value {
+    tree(object)
+}
+
 /// Objects as indented JSON of kind `List`.
 pub fn list_to_json(objects: &[Object]) -> String {
     json(&list(objects))

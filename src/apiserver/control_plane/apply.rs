@@ -117,11 +117,12 @@ impl Plan {
 
     /// Nobody can tell beforehand how much is pruned, so whoever asks hears how much it is.
     fn check_size(&self) -> Result<()> {
-        let put = self.writes.iter().map(|write| match write {
-            Write::Put { object, .. } => object.encoded_len() + MAX_VERSION_BYTES,
-            Write::Delete { .. } | Write::Require { .. } => 0,
+        // What is removed counts, too: one revision has to fit one message of a watch.
+        let sizes = self.written.iter().map(|index| match &self.results[*index].1 {
+            Answer::Planned(object) => object.encoded_len() + MAX_VERSION_BYTES,
+            Answer::Stored(stored) => stored.bytes.len(),
         });
-        let (objects, bytes) = (self.writes.len(), put.sum());
+        let (objects, bytes) = (self.writes.len(), sizes.sum());
         if objects > MAX_TRANSACTION_OBJECTS || bytes > MAX_TRANSACTION_BYTES {
             return Err(Error::TransactionTooLarge { objects, bytes });
         }

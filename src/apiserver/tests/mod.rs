@@ -1,6 +1,7 @@
 //! One apiserver over an in-process connection and a temporary folder.
 
 mod apply;
+mod backup;
 mod create;
 mod delete;
 mod lifecycle;

@@ -69,6 +69,19 @@ async fn pruning_more_than_a_transaction_takes_says_so_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_removed_counts_with_its_bytes() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    for index in 0..8 {
+        let mut large = service(&format!("s{index}"));
+        large.meta_mut().annotations.insert("padding".into(), "x".repeat(200_000));
+        apply_set(&client, vec![large.into_object()], &[], false, false).await.unwrap();
+    }
+    let refused = apply_set(&client, vec![], &[], true, false).await;
+    assert!(matches!(refused, Err(Error::TransactionTooLarge { objects: 8, bytes }) if bytes > 1_600_000), "{refused:?}");
+    assert_eq!(apply_set(&client, vec![], &["s0"], true, false).await.unwrap().results.len(), 7);
+}
+
+#[tokio::test]
 async fn a_namespace_is_not_pruned_from_around_what_stays() {
     let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
     let inside = || in_namespace(pod("web"), "lab").into_object();

@@ -31,7 +31,7 @@ pub(super) async fn end(watch: &mut Incoming<WatchResponse>) -> Error {
 }
 
 /// What a watch is refused with, whether at once or by its first message.
-async fn refusal(client: &Client, request: WatchRequest) -> Error {
+pub(super) async fn refusal(client: &Client, request: WatchRequest) -> Error {
     match client.watch(request).await {
         Err(error) => error,
         Ok(mut watch) => tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err(),

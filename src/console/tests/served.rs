@@ -22,7 +22,7 @@ use crate::time::Clock;
 struct Served {
     apiserver: Apiserver,
     client: Client,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Served {
@@ -31,7 +31,7 @@ impl Served {
         let config = Config::new(folder.path(), "127.0.0.1:0".parse().expect("an address"));
         let apiserver = apiserver::start(config, Clock::system()).await.expect("an apiserver");
         let client = Client::from_channel(apiserver.channel());
-        Self { apiserver, client, _folder: folder }
+        Self { apiserver, client, folder }
     }
 
     async fn run(&self, line: &str) -> Outcome {
@@ -137,6 +137,46 @@ async fn what_left_the_manifests_is_pruned_also_when_it_is_very_much() {
     assert_eq!((count(&outcome.out, " created"), count(&outcome.out, " unchanged"), count(&outcome.out, " pruned")), (10, 10, 240));
     assert_eq!(served.print("get svc -o name").await.lines().count(), 20);
     served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_backup_is_whole_or_not_there_and_can_be_looked_into() {
+    let served = Served::start().await;
+    served.apply(WEB).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (backup, data) = (path("backup"), served.folder.path().display().to_string());
+    let told = served.print(&format!("backup {backup}")).await;
+    assert!(told.starts_with("3 objects at revision ") && told.ends_with(&format!(" are in {backup}\n")), "{told}");
+    check(&served.run(&format!("backup {backup}")).await, 1, "exists already; --force replaces it");
+    served.print(&format!("backup {backup} --force")).await;
+    check(&served.run(&format!("backup {}", path("no/such/folder"))).await, 1, "cannot write");
+
+    for place in [&backup, &data] {
+        assert!(served.print(&format!("store check {place}")).await.starts_with("sound: 3 objects at revision "));
+        let dump = served.print(&format!("store dump {place}")).await;
+        assert_eq!(manifest::parse(&dump, "dump").expect("a manifest").len(), 3);
+        let lines = served.print(&format!("store dump {place} -o json")).await;
+        assert_eq!(lines.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count(), 3);
+        let stats = columns(&served.print(&format!("store stats {place}")).await);
+        assert!(stats.iter().any(|line| line.starts_with("Pod 1 ")) && stats.iter().any(|line| line.starts_with("all 3 ")), "{stats:?}");
+    }
+    let log = served.print(&format!("store dump {data} --log")).await;
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().expect("commits")).expect("JSON");
+    assert_eq!((&last["events"][0]["type"], &last["events"][1]["object"]["metadata"]["name"]), (&"ADDED".into(), &"web".into()), "{last}");
+
+    let mut damaged = std::fs::read(&backup).expect("a backup");
+    let place = damaged.len() / 2;
+    damaged[place] ^= 1;
+    std::fs::write(path("damaged"), damaged).expect("a folder");
+    check(&served.run(&format!("store check {}", path("damaged"))).await, 1, "is no sound backup: at byte ");
+    check(&served.run(&format!("store stats {}", folder.path().display())).await, 1, "there is no store in ");
+    let late = format!("backup {} --server {}", path("late"), served.apiserver.url());
+    served.apiserver.shutdown().await;
+    check(&bluebird(&late, "").await, 1, "cannot reach");
+    let mut names: Vec<_> = std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["backup", "damaged"]);
 }
 
 #[tokio::test]

@@ -19,6 +19,30 @@ pub enum OpenError {
         /// What is wrong there.
         fault: String,
     },
+    /// A backup is not as it was written, or it is none.
+    DamagedBackup {
+        /// The file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        fault: String,
+    },
+    /// There is a store already where a backup should be restored.
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A backup was being restored here, and that was not finished.
+    HalfRestored {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is no store to look into.
+    NoStore {
+        /// Where.
+        path: PathBuf,
+    },
     /// A newer BlueBird has written the file.
     NewerFormat {
         /// Which file.
@@ -59,6 +83,20 @@ impl fmt::Display for OpenError {
                 file.display(),
                 file.parent().unwrap_or(file).display()
             ),
+            OpenError::DamagedBackup { file, offset, fault } => {
+                write!(f, "{} is no sound backup: at byte {offset}, {fault}. Nothing was changed. Use another one", file.display())
+            }
+            OpenError::NotEmpty { folder } => write!(
+                f,
+                "there is a store in {} already. Nothing was changed. Restore to another folder, or move that one aside",
+                folder.display()
+            ),
+            OpenError::HalfRestored { folder } => write!(
+                f,
+                "a backup was being restored to {}, and that was not finished. Run `apiserver restore` again, or remove the folder",
+                folder.display()
+            ),
+            OpenError::NoStore { path } => write!(f, "there is no store in {}, and it is no backup", path.display()),
             OpenError::NewerFormat { file, found, known } => write!(
                 f,
                 "{} was written by a newer version (format {found}, this one knows up to {known}). Nothing was changed. Use that version, or another \
@@ -75,7 +113,14 @@ impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             OpenError::Io { source, .. } => Some(source),
-            OpenError::InUse { .. } | OpenError::Damaged { .. } | OpenError::NewerFormat { .. } | OpenError::Etcd { .. } => None,
+            OpenError::InUse { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::DamagedBackup { .. }
+            | OpenError::NotEmpty { .. }
+            | OpenError::HalfRestored { .. }
+            | OpenError::NoStore { .. }
+            | OpenError::NewerFormat { .. }
+            | OpenError::Etcd { .. } => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::record::{Reader, file_head, put_record};
 use super::rows::{FooterRow, HeaderRow, ObjectRow, PageRow, Role};
 use super::{checkpoint_path, unfinished};
-use crate::api::Revision;
+use crate::api::{Kind, ObjectKey, Revision};
 use crate::store::{OpenError, Snapshot};
 
 /// About how large a page is, in bytes.
@@ -28,39 +28,81 @@ pub(super) fn write(disk: &dyn Disk, folder: &Path, cluster_id: &str, state: &Sn
 
 fn write_pages(disk: &dyn Disk, path: &Path, cluster_id: &str, state: &Snapshot, cancelled: &AtomicBool) -> io::Result<()> {
     let file = disk.create(path)?;
-    let header = HeaderRow { cluster_id: cluster_id.to_owned(), role: Role::Checkpoint.into(), revision: state.revision().0 };
-    let head = file_head(&header);
-    disk.write(&file, 0, &head)?;
-    let mut offset = head.len() as u64;
-    let mut objects = state.iter().peekable();
-    let mut buffer = Vec::new();
-    loop {
+    let mut offset = 0;
+    for piece in Pieces::of(cluster_id, state.clone()) {
         if cancelled.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "the store was stopped"));
         }
+        disk.write(&file, offset, &piece)?;
+        offset += piece.len() as u64;
+    }
+    disk.sync(&file)
+}
+
+/// A checkpoint piece by piece: the beginning of the file, then pages. Holds the state and nothing else in between.
+#[derive(Debug)]
+pub(in crate::store) struct Pieces {
+    pub(in crate::store) state: Snapshot,
+    next: Piece,
+    /// How many objects are in the pieces so far.
+    pub(in crate::store) objects: usize,
+    /// How many bytes these objects have.
+    pub(in crate::store) bytes: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Head { cluster_id: String },
+    PageFrom(ObjectKey),
+    End,
+}
+
+impl Pieces {
+    pub(in crate::store) fn of(cluster_id: &str, state: Snapshot) -> Self {
+        Self { state, next: Piece::Head { cluster_id: cluster_id.to_owned() }, objects: 0, bytes: 0 }
+    }
+
+    fn page(&mut self, from: &ObjectKey) -> Vec<u8> {
         let mut page = PageRow::default();
         let mut bytes = 0;
+        let mut objects = self.state.range(from);
         while bytes < PAGE_BYTES
             && let Some(stored) = objects.next()
         {
             bytes += stored.bytes.len();
             page.objects.push(ObjectRow::from(stored));
         }
-        let last = objects.peek().is_none();
-        page.footer = last.then(|| FooterRow { objects: state.len() as u64 });
-        buffer.clear();
-        put_record(&page, &mut buffer);
-        disk.write(&file, offset, &buffer)?;
-        offset += buffer.len() as u64;
-        if last {
-            return disk.sync(&file);
+        self.next = objects.next().map_or(Piece::End, |stored| Piece::PageFrom(stored.key.clone()));
+        if matches!(self.next, Piece::End) {
+            page.footer = Some(FooterRow { objects: self.state.len() as u64 });
+        }
+        self.objects += page.objects.len();
+        self.bytes += bytes;
+        let mut piece = Vec::new();
+        put_record(&page, &mut piece);
+        piece
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        match std::mem::replace(&mut self.next, Piece::End) {
+            Piece::Head { cluster_id } => {
+                self.next = Piece::PageFrom(ObjectKey::lower_bound(Kind::ALL[0], ""));
+                Some(file_head(&HeaderRow { cluster_id, role: Role::Checkpoint.into(), revision: self.state.revision().0 }))
+            }
+            Piece::PageFrom(key) => Some(self.page(&key)),
+            Piece::End => None,
         }
     }
 }
 
-/// Reads a checkpoint: whose it is, and the state.
-pub(super) fn read(path: &Path, revision: Revision) -> Result<(String, Snapshot), OpenError> {
+/// Reads a checkpoint of this revision, or of any: whose it is, and the state.
+pub(super) fn read(path: &Path, revision: Option<Revision>) -> Result<(String, Snapshot), OpenError> {
     let (mut reader, header) = Reader::open(path)?;
+    let revision = revision.unwrap_or(Revision(header.revision));
     reader.expect(&header, Role::Checkpoint, revision.0, None)?;
     let mut state = Snapshot::default();
     loop {

@@ -7,7 +7,7 @@ use super::log::End;
 use super::record::{Fault, Reader};
 use super::rows::{BatchRow, Role};
 use super::tail::Tail;
-use super::{CHECKPOINT, LOG, UNFINISHED, checkpoint, checkpoint_path, segment_path, tail_path};
+use super::{CHECKPOINT, LOG, UNFINISHED, checkpoint, checkpoint_path, restore, segment_path, tail_path};
 use crate::api::Revision;
 use crate::store::{Commit, History, OpenError, Snapshot};
 
@@ -33,7 +33,18 @@ pub(super) struct Contents {
 
 impl Found {
     /// Lists a folder.
+    ///
+    /// # Errors
+    /// When it can't be listed, or is left half restored.
     pub(super) fn list(folder: &Path) -> Result<Self, OpenError> {
+        if restore::marker(folder).exists() {
+            return Err(OpenError::HalfRestored { folder: folder.to_owned() });
+        }
+        Self::list_any(folder)
+    }
+
+    /// Lists a folder, also one that is left half restored.
+    pub(super) fn list_any(folder: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { path: folder.to_owned(), doing: "list", source };
         let mut found = Self { segments: Vec::new(), checkpoints: Vec::new(), unfinished: Vec::new() };
         for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -60,7 +71,9 @@ impl Found {
     /// Reads everything: the newest checkpoint, and the log over it.
     pub(super) fn read(&self, folder: &Path, history: &mut History) -> Result<Contents, OpenError> {
         let (cluster_id, state) = match self.checkpoints.last() {
-            Some(revision) => checkpoint::read(&checkpoint_path(folder, *revision), *revision).map(|(id, state)| (Some(id), state))?,
+            Some(revision) => {
+                checkpoint::read(&checkpoint_path(folder, *revision), Some(*revision)).map(|(id, state)| (Some(id), state))?
+            }
             None => (None, Snapshot::default()),
         };
         let tail = Tail::read(&tail_path(folder));

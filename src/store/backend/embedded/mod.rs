@@ -4,19 +4,22 @@
 //!   its last record a segment has nothing, or zeros: it is made before it is needed, full of them, since a sync of a file that doesn't grow is faster.
 //! - `checkpoint-<revision>`: every object as of that revision. A start reads the newest one and the log after it.
 //! - `tail`: how far the log was durable, see [`tail::Tail`].
+//! - `RESTORING`: is there while a backup is being restored here, and after one was not finished. Such a folder is no store.
 //! - `LOCK`: locked while an apiserver uses the folder.
 //! - `*.unfinished`: gets its real name when it is complete.
 //!
 //! Opening refuses whatever is not as it was written, and changes nothing then. There is one exception: a last record that was cut short and had never
 //! been acknowledged is dropped, since that is what a crash in the middle of a write leaves. Of such a write any part may be missing.
 
-mod checkpoint;
+pub(in crate::store) mod checkpoint;
 pub(in crate::store) mod committer;
 mod disk;
 mod files;
+pub(in crate::store) mod inspect;
 mod load;
 mod log;
 mod record;
+pub(in crate::store) mod restore;
 mod rows;
 mod segment;
 mod spare;

@@ -2,6 +2,7 @@ mod crash;
 mod damage;
 mod faulty;
 mod files;
+mod restore;
 mod trouble;
 
 use std::collections::BTreeMap;
