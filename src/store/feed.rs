@@ -19,15 +19,24 @@ struct Published {
     history: RwLock<History>,
     /// Since when the history's time goes on, and from where.
     since: (Instant, Duration),
+    /// Whether commits are heard of as they happen.
+    current: AtomicBool,
     closed: AtomicBool,
     followers: Mutex<Vec<Thread>>,
 }
 
 impl Feed {
     pub(super) fn new(state: Snapshot, history: History) -> Self {
-        let closed = AtomicBool::new(false);
+        let (current, closed) = (AtomicBool::new(true), AtomicBool::new(false));
         let since = (Instant::now(), history.passed());
-        Self(Arc::new(Published { state: RwLock::new(state), history: RwLock::new(history), since, closed, followers: Mutex::default() }))
+        Self(Arc::new(Published {
+            state: RwLock::new(state),
+            history: RwLock::new(history),
+            since,
+            current,
+            closed,
+            followers: Mutex::default(),
+        }))
     }
 
     /// The state as it is now.
@@ -51,6 +60,16 @@ impl Feed {
     /// The oldest revision that can be resumed from.
     pub fn oldest(&self) -> Revision {
         self.0.history.read().expect(UNPOISONED).oldest()
+    }
+
+    /// Whether commits are heard of as they happen. If not, nobody can say that nothing has happened.
+    pub fn is_current(&self) -> bool {
+        self.0.current.load(Ordering::Acquire)
+    }
+
+    /// Says whether commits are heard of as they happen, for a backend that may lose touch.
+    pub(crate) fn set_current(&self, current: bool) {
+        self.0.current.store(current, Ordering::Release);
     }
 
     /// Whether there will be no more commits.

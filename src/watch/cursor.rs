@@ -44,6 +44,8 @@ enum Phase {
 const BOOKMARK_AFTER: Duration = Duration::from_secs(9);
 /// … or up to this much earlier, so that those who were sent the same thing at once don't all speak at once.
 const BOOKMARK_SPREAD: Duration = Duration::from_secs(2);
+/// How soon it says where it stands when the store is in touch again with what it follows.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(1);
 /// How many commits are read from the history at once.
 const REPLAY_COMMITS: usize = 256;
 
@@ -146,6 +148,11 @@ impl Cursor {
             Ok(message) => {
                 self.position = message.revision;
                 Some(message)
+            }
+            // A bookmark would say that all is well.
+            Err(Missing::Nothing) if !self.subscription.topics.feed.is_current() => {
+                self.bookmark_at = self.bookmark_at.max(Instant::now() + OUT_OF_TOUCH);
+                None
             }
             Err(Missing::Nothing) if Instant::now() >= self.bookmark_at => {
                 self.position = self.position.max(published);

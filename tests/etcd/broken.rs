@@ -97,6 +97,10 @@ async fn an_apiserver_that_is_cut_off_from_etcd_answers_nothing_stale_and_recove
         let listed = fleet.client(0).list::<Lease>("").await;
         assert!(listed.as_ref().is_err_and(is_away), "{link:?}: {listed:?}");
         assert!(asked.elapsed() < Duration::from_secs(12), "{link:?}: {:?}", asked.elapsed());
+        if round == 0 {
+            let silence = tokio::time::timeout(Duration::from_secs(11), watch.next()).await;
+            assert!(silence.is_err(), "a bookmark would keep its reader from going elsewhere: {silence:?}");
+        }
         fleet.servers[0].cable.set_link(Link::Good);
         let read = soon("a read", || fleet.client(0).get::<Lease>("", &name)).await;
         assert_eq!(read, new);

@@ -115,3 +115,17 @@ async fn a_resumed_watch_that_missed_nothing_of_its_own_says_at_once_where_it_st
     assert_eq!((bookmark.events.len(), bookmark.revision), (0, current.0));
     assert_eq!(asked.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_a_store_that_is_out_of_touch_is_silent_until_it_is_back() {
+    let watching = Watching::new();
+    let revision = watching.commit([put(pod("a", "", &[]))]).await;
+    let mut cursor = watching.watch_on(&[]);
+    watching.store.feed().set_current(false);
+    let silence = tokio::time::timeout(Duration::from_secs(60), cursor.next()).await;
+    assert!(silence.is_err(), "it can't know whether anything has happened");
+    watching.store.feed().set_current(true);
+    let back = Instant::now();
+    assert_eq!(next(&mut cursor).await.unwrap().revision, revision.0);
+    assert!(back.elapsed() <= Duration::from_secs(1), "{:?}", back.elapsed());
+}

@@ -63,6 +63,8 @@ impl Follower {
                 Stop::Compacted => self.reload().await,
                 stop => stop,
             };
+            // Watches are silent meanwhile, so that whoever reads them goes to an apiserver that hears more.
+            self.shared.feed.set_current(false);
             // Comes again, whole.
             self.pending.clear();
             match stop {
@@ -99,6 +101,7 @@ impl Follower {
                 Ok(response) if response.canceled => return Stop::Broken(Fault::Open(response.cancel_reason)),
                 Ok(response) => {
                     backoff.reset();
+                    shared.feed.set_current(true);
                     if let Err(why) = self.take(response) {
                         return Stop::Senseless(why);
                     }
