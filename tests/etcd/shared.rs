@@ -18,7 +18,7 @@ async fn what_was_written_through_one_apiserver_is_read_through_every_other_at_o
         let name = format!("l{round}");
         let written = fleet.client(writer).create(lease(&name, "a")).await.unwrap();
         assert_eq!(fleet.client(reader).get::<Lease>("", &name).await.unwrap(), written);
-        assert_eq!(fleet.client(reader).list::<Lease>("").await.unwrap().len(), round + 1);
+        assert_eq!(fleet.client(reader).list::<Lease>("default").await.unwrap().len(), round + 1);
         let changed = fleet.client(reader).update(lease(&name, "b")).await.unwrap();
         assert_eq!(fleet.client(writer).get::<Lease>("", &name).await.unwrap(), changed);
         let again = fleet.client(writer).create(lease(&name, "c")).await.unwrap_err();
@@ -118,7 +118,7 @@ async fn two_clusters_in_one_etcd_do_not_see_each_other() {
         fleet.client(number % 2).create(lease(&format!("l{}", number / 2), &(number % 2).to_string())).await.unwrap();
     }
     for server in 0..2 {
-        let all = fleet.client(server).list::<Lease>("").await.unwrap();
+        let all = fleet.client(server).list::<Lease>("default").await.unwrap();
         assert!(all.len() == 10 && all.iter().all(|lease| holder(lease) == server.to_string()), "{all:?}");
     }
     tokio::time::timeout(DEADLINE, witness.verify(fleet.client(0))).await.unwrap().unwrap_or_else(|broken| panic!("{broken}"));
