@@ -1,21 +1,21 @@
 //! A small server to test against: the documented behaviour of Watch on a history in memory, with faults on demand.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::codegen::{Service, http};
-use tonic::server::{Grpc, NamedService, ServerStreamingService};
-use tonic::transport::Endpoint;
+use tonic::codegen::http;
+use tonic::server::{Grpc, ServerStreamingService};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
 
 use super::Client;
 use super::servers::{Server, Servers};
@@ -132,6 +132,29 @@ fn key_of(reference: &ObjectRef) -> ObjectKey {
     ObjectKey::new(Kind::Pod, &reference.namespace, &reference.name)
 }
 
+/// A channel to a server that answers every request with a function, over in-memory connections, and the serving itself, which ends when the channel
+/// is gone.
+pub(super) fn serve<A, F>(answer: A) -> (Channel, impl Future<Output = ()> + Send)
+where
+    A: Fn(axum::extract::Request) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = http::Response<Body>> + Send + 'static,
+{
+    let (connections, incoming) = tokio::sync::mpsc::unbounded_channel();
+    let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
+    let routes = Routes::from(axum::Router::new().fallback(answer));
+    let serving = async move {
+        if let Err(error) = tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming).await {
+            tracing::error!(%error, "a fake server ended");
+        }
+    };
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let sent = connections.send(theirs).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        std::future::ready(sent.map(|()| hyper_util::rt::TokioIo::new(ours)))
+    });
+    (Endpoint::from_static("http://fake").connect_with_connector_lazy(connector), serving)
+}
+
 /// Serves a history over in-memory connections.
 #[derive(Clone)]
 pub(super) struct FakeServer(Arc<Shared>);
@@ -171,18 +194,14 @@ impl FakeServer {
     }
 
     fn server(&self, tasks: &Tasks) -> Server {
-        let (connections, incoming) = tokio::sync::mpsc::unbounded_channel();
-        let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
         let (served, token) = (self.clone(), tasks.token());
+        let (channel, serving) = serve(move |request| {
+            let watching = Watching(served.clone());
+            async move { Grpc::new(ProstCodec::<WatchResponse, WatchRequest>::default()).server_streaming(watching, request).await }
+        });
         tasks.spawn("fake server", async move {
-            token.run_until_cancelled(tonic::transport::Server::builder().add_service(served).serve_with_incoming(incoming)).await;
+            token.run_until_cancelled(serving).await;
         });
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            let sent = connections.send(theirs).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-            std::future::ready(sent.map(|()| hyper_util::rt::TokioIo::new(ours)))
-        });
-        let channel = Endpoint::from_static("http://fake").connect_with_connector_lazy(connector);
         Server { channel, address: "a fake".into() }
     }
 
@@ -250,28 +269,6 @@ async fn shut_down() -> Result<WatchResponse, Status> {
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
-
-impl NamedService for FakeServer {
-    const NAME: &'static str = "bluebird.v1.ControlPlaneService";
-}
-
-impl Service<http::Request<Body>> for FakeServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            let codec = tonic_prost::ProstCodec::<WatchResponse, WatchRequest>::default();
-            Ok(Grpc::new(codec).server_streaming(Watching(server), request).await)
-        })
-    }
-}
 
 struct Watching(FakeServer);
 

@@ -1,22 +1,18 @@
 //! An apiserver that keeps one lease, behind a network for each candidate.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 
-use futures_util::StreamExt as _;
 use tonic::body::Body;
-use tonic::codegen::{Service, http};
-use tonic::server::{Grpc, NamedService};
-use tonic::transport::{Endpoint, Server};
+use tonic::codegen::http;
+use tonic::server::Grpc;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::api::v1::{CreateRequest, CreateResponse, GetRequest, GetResponse, Lease, Object, UpdateRequest, UpdateResponse};
 use crate::api::{Resource as _, Revision};
 use crate::client::Client;
+use crate::client::fake::serve;
 use crate::error::{Error, Result};
 use crate::tasks::Tasks;
 
@@ -86,21 +82,21 @@ impl FakeLease {
     }
 
     pub(super) fn client(&self, network: &Network, tasks: &Tasks) -> Client {
-        let (connections, incoming) = tokio::sync::mpsc::unbounded_channel();
-        let incoming = tokio_stream::wrappers::UnboundedReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
         let served = Self { network: network.clone(), ..self.clone() };
+        let (channel, serving) = serve(move |request| served.clone().call(request));
         // It outlives the candidates, which give their leases back when the token is cancelled.
-        tasks.spawn("fake server", async move {
-            if let Err(error) = Server::builder().add_service(served).serve_with_incoming(incoming).await {
-                tracing::error!(%error, "the fake server ended");
-            }
-        });
-        let connector = tower::service_fn(move |_: http::Uri| {
-            let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            let sent = connections.send(theirs).map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-            std::future::ready(sent.map(|()| hyper_util::rt::TokioIo::new(ours)))
-        });
-        Client::from_channel(Endpoint::from_static("http://fake").connect_with_connector_lazy(connector))
+        tasks.spawn("fake server", serving);
+        Client::from_channel(channel)
+    }
+
+    async fn call(self, request: axum::extract::Request) -> http::Response<Body> {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        match method.as_str() {
+            "Get" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| self.clone().get(it)), request).await,
+            "Create" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| self.clone().create(it)), request).await,
+            "Update" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| self.clone().update(it)), request).await,
+            other => panic!("{other} is not served here"),
+        }
     }
 
     async fn answer<T>(&self, act: impl FnOnce(&mut Table) -> Result<T>) -> Result<Response<T>, Status> {
@@ -135,31 +131,4 @@ impl FakeLease {
 
 fn lease(object: Option<Object>) -> Lease {
     object.and_then(Lease::from_object).expect("a lease")
-}
-
-impl NamedService for FakeLease {
-    const NAME: &'static str = "bluebird.v1.ControlPlaneService";
-}
-
-impl Service<http::Request<Body>> for FakeLease {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let server = self.clone();
-        Box::pin(async move {
-            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            Ok(match method.as_str() {
-                "Get" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| server.clone().get(it)), request).await,
-                "Create" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| server.clone().create(it)), request).await,
-                "Update" => Grpc::new(ProstCodec::default()).unary(tower::service_fn(|it| server.clone().update(it)), request).await,
-                other => panic!("{other} is not served here"),
-            })
-        })
-    }
 }
