@@ -1,7 +1,7 @@
 //! One connection: what it may do, and its life from the first byte to the last.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use tower::Service;
 
 use super::gather::gather;
 use super::listen::Transport;
+use super::streams::{Begun, Streams};
 use crate::error::{Error, Result};
-use crate::tasks::Tasks;
 
 /// How many watches a connection may have. Whoever needs more opens another connection.
 pub(super) const MAX_WATCHES: usize = 1_000;
@@ -87,20 +87,17 @@ where
     S: Service<Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let streams = Streams(Arc::new(Tasks::new(CancellationToken::new())));
-    let broken = streams.0.token();
-    let builder = builder(streams);
+    let mut streams = Streams::default();
+    let builder = builder(streams.begun());
     let (io, mut outlet) = gather(io);
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
-        outcome = poll_fn(|cx| outlet.poll(connection.as_mut(), cx)) => outcome,
+        outcome = poll_fn(|cx| outlet.poll(cx, |cx| streams.poll(connection.as_mut(), cx))) => outcome,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            poll_fn(|cx| outlet.poll(connection.as_mut(), cx)).await
+            poll_fn(|cx| outlet.poll(cx, |cx| streams.poll(connection.as_mut(), cx))).await
         }
-        // A request panicked.
-        () = broken.cancelled() => return,
         () = info.is_idle() => return,
     };
     if let Err(error) = outcome {
@@ -108,8 +105,8 @@ where
     }
 }
 
-fn builder(streams: Streams) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(streams);
+fn builder(begun: Begun) -> auto::Builder<Begun> {
+    let mut builder = auto::Builder::new(begun);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -125,14 +122,4 @@ fn builder(streams: Streams) -> auto::Builder<Streams> {
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS);
     builder
-}
-
-/// The requests of one connection: they end with it at the latest.
-#[derive(Clone, Debug)]
-struct Streams(Arc<Tasks>);
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        self.0.spawn("request", stream);
-    }
 }

@@ -1,7 +1,6 @@
 //! What many streams of a connection have to say at the same time goes out in one system call. By itself HTTP/2 makes one or two for each message: it
 //! flushes after every large frame, and the task of a connection runs as soon as the first of its streams has something to say.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,8 +39,8 @@ pub(super) fn gather(io: Box<dyn Transport>) -> (Gathering, Outlet) {
 
 impl Outlet {
     /// Polls the connection over the [`Gathering`], and then lets out what it has written.
-    pub(super) fn poll<C: Future>(&mut self, connection: Pin<&mut C>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        let outcome = connection.poll(cx);
+    pub(super) fn poll<T>(&mut self, cx: &mut Context<'_>, connection: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let outcome = connection(cx);
         let mut inner = lock(&self.inner);
         if inner.gathered.is_empty() {
             self.has_waited = false;
@@ -123,6 +122,7 @@ impl AsyncWrite for Gathering {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -165,7 +165,7 @@ mod tests {
     /// Serves a connection that does as it is told.
     async fn serve<T>(outlet: &mut Outlet, connection: impl Future<Output = T>) -> T {
         let mut connection = std::pin::pin!(connection);
-        std::future::poll_fn(|cx| outlet.poll(connection.as_mut(), cx)).await
+        std::future::poll_fn(|cx| outlet.poll(cx, |cx| connection.as_mut().poll(cx))).await
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ mod sessions;
 mod shared;
 mod start;
 mod store_args;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tunnels;

@@ -12,7 +12,7 @@ use crate::apiserver::ownership::Applier;
 use crate::apiserver::writer::{ATTEMPTS, Answer, Writer, contended, key_of, new_uid, require_namespace};
 use crate::apiserver::writes::{self, Change};
 use crate::error::{Error, Result, Violation};
-use crate::store::{Condition, Snapshot, Transaction, Write};
+use crate::store::{Condition, Snapshot, Stored, Transaction, Write};
 
 /// The longest name of a field manager.
 const MAX_FIELD_MANAGER: usize = 128;
@@ -24,18 +24,15 @@ pub(super) async fn apply(writer: &Writer, mut request: ApplyRequest) -> Result<
     let by = Applier { manager: request.field_manager, force: request.force, now: writer.clock.now() };
     for _ in 0..ATTEMPTS {
         let snapshot = writer.store.current().await?;
-        let plan = plan(&snapshot, &keys, &request.objects, &by, prune.as_ref()).await?;
-        if request.dry_run || plan.writes.is_empty() {
-            return Ok(response(plan.results, snapshot.revision()));
+        let mut plan = plan(&snapshot, &keys, &request.objects, &by, prune.as_ref()).await?;
+        let writes = std::mem::take(&mut plan.writes);
+        if request.dry_run || writes.is_empty() {
+            return response(plan.answered(writes.into_iter().map(planned)), snapshot.revision());
         }
-        match writer.store.commit(Transaction { writes: plan.writes }).await {
+        match writer.store.commit(Transaction { writes }).await {
             Ok(committed) => {
-                let mut results = plan.results;
-                for (index, stored) in plan.written.into_iter().zip(committed.objects) {
-                    let stored = stored.ok_or_else(|| Error::internal("the store answered a write without its object"))?;
-                    results[index].1 = Answer::Stored(stored);
-                }
-                return Ok(response(results, committed.revision));
+                let stored = committed.objects.into_iter().map(|object| object.map(Answer::Stored));
+                return response(plan.answered(stored), committed.revision);
             }
             // Somebody else was faster: decide anew by what is there now, conditions of the request included.
             Err(Error::Conflict { .. } | Error::AlreadyExists(_) | Error::NotFound(_)) => {}
@@ -68,22 +65,22 @@ fn check(request: &ApplyRequest) -> Result<Vec<ObjectKey>> {
 
 /// What becomes of each object, and the writes that make it so.
 struct Plan {
-    results: Vec<(ApplyOutcome, Answer)>,
+    /// Without an answer where that is what the write for it makes.
+    results: Vec<Outcome>,
     writes: Vec<Write>,
     /// Which result each of the first writes is for.
     written: Vec<usize>,
 }
+
+type Outcome = (ApplyOutcome, Option<Answer>);
 
 async fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &Applier, prune: Option<&Prune>) -> Result<Plan> {
     let mut plan = Plan { results: Vec::with_capacity(keys.len()), writes: Vec::new(), written: Vec::new() };
     let (mut violations, mut conflicts) = (Vec::new(), Vec::new());
     for (index, (key, object)) in keys.iter().zip(objects).enumerate() {
         match decide(snapshot, key, object, by) {
-            Ok((outcome, Answer::Planned(object), Some(condition))) => {
-                let write = Write::Put { object: (*object).clone(), condition };
-                plan.write(outcome, Answer::Planned(object), write);
-            }
-            Ok((outcome, answer, _)) => plan.results.push((outcome, answer)),
+            Ok(Decision::Write(outcome, write)) => plan.write(outcome, None, write),
+            Ok(Decision::Nothing(stored)) => plan.results.push((ApplyOutcome::Unchanged, Some(Answer::Stored(stored)))),
             // Faults of all objects are told at once, and conflicts, too.
             Err(Error::ApplyConflict(found)) => conflicts.extend(found),
             Err(error) => violations.extend(violations_at(index, error)?),
@@ -109,18 +106,29 @@ async fn plan(snapshot: &Snapshot, keys: &[ObjectKey], objects: &[Object], by: &
 }
 
 impl Plan {
-    fn write(&mut self, outcome: ApplyOutcome, answer: Answer, write: Write) {
+    fn write(&mut self, outcome: ApplyOutcome, answer: Option<Answer>, write: Write) {
         self.writes.push(write);
         self.written.push(self.results.len());
         self.results.push((outcome, answer));
     }
 
+    /// The results, with these answers to the writes where there is one.
+    fn answered(mut self, answers: impl Iterator<Item = Option<Answer>>) -> Vec<Outcome> {
+        for (index, answer) in self.written.into_iter().zip(answers) {
+            let result = &mut self.results[index].1;
+            *result = answer.or(result.take());
+        }
+        self.results
+    }
+
     /// Nobody can tell beforehand how much is pruned, so whoever asks hears how much it is.
     fn check_size(&self) -> Result<()> {
         // What is removed counts, too: one revision has to fit one message of a watch.
-        let sizes = self.written.iter().map(|index| match &self.results[*index].1 {
-            Answer::Planned(object) => object.encoded_len() + MAX_VERSION_BYTES,
-            Answer::Stored(stored) => stored.bytes.len(),
+        let sizes = self.writes.iter().zip(&self.written).map(|(write, index)| match (write, &self.results[*index].1) {
+            (Write::Put { object, .. }, _) => object.encoded_len() + MAX_VERSION_BYTES,
+            (_, Some(Answer::Planned(object))) => object.encoded_len() + MAX_VERSION_BYTES,
+            (_, Some(Answer::Stored(stored))) => stored.bytes.len(),
+            (_, None) => 0,
         });
         let (objects, bytes) = (self.writes.len(), sizes.sum());
         if objects > MAX_TRANSACTION_OBJECTS || bytes > MAX_TRANSACTION_BYTES {
@@ -130,21 +138,37 @@ impl Plan {
     }
 }
 
+/// What a write makes, if that is an object.
+fn planned(write: Write) -> Option<Answer> {
+    match write {
+        Write::Put { object, .. } => Some(Answer::Planned(Box::new(object))),
+        Write::Delete { .. } | Write::Require { .. } => None,
+    }
+}
+
 /// By how much an object may grow when it gets its `resource_version`.
 const MAX_VERSION_BYTES: usize = 11;
 
-fn decide(snapshot: &Snapshot, key: &ObjectKey, given: &Object, by: &Applier) -> Result<(ApplyOutcome, Answer, Option<Condition>)> {
+/// What becomes of one object.
+#[allow(clippy::large_enum_variant, reason = "nearly all are writes")]
+enum Decision {
+    /// It is so already.
+    Nothing(Stored),
+    Write(ApplyOutcome, Write),
+}
+
+fn decide(snapshot: &Snapshot, key: &ObjectKey, given: &Object, by: &Applier) -> Result<Decision> {
     let condition = given.meta();
     let Some(stored) = snapshot.get(key) else {
         writes::check_condition(key, &Default::default(), &condition.uid, condition.resource_version)?;
-        let created = writes::apply_new(given.clone(), by, new_uid())?;
-        return Ok((ApplyOutcome::Created, Answer::Planned(Box::new(created)), Some(Condition::Absent)));
+        let object = writes::apply_new(given.clone(), by, new_uid())?;
+        return Ok(Decision::Write(ApplyOutcome::Created, Write::Put { object, condition: Condition::Absent }));
     };
     let old = stored.decode();
     writes::check_condition(key, old.meta(), &condition.uid, condition.resource_version)?;
     Ok(match writes::apply(&old, given.clone(), by)? {
-        Change::Nothing => (ApplyOutcome::Unchanged, Answer::Stored(stored.clone()), None),
-        Change::Put(object) => (ApplyOutcome::Configured, Answer::Planned(Box::new(object)), Some(Condition::At(stored.revision))),
+        Change::Nothing => Decision::Nothing(stored.clone()),
+        Change::Put(object) => Decision::Write(ApplyOutcome::Configured, Write::Put { object, condition: Condition::At(stored.revision) }),
         Change::Remove => return Err(Error::internal("an apply removes nothing")),
     })
 }
@@ -162,10 +186,10 @@ fn required(snapshot: &Snapshot, keys: &[ObjectKey], plan: &Plan) -> Result<Vec<
                     required.extend(require_namespace(snapshot, key)?);
                 }
             }
-            (_, Answer::Stored(stored)) => {
+            (_, Some(Answer::Stored(stored))) => {
                 required.push(Write::Require { key: key.clone(), condition: Condition::At(stored.revision) });
             }
-            (_, Answer::Planned(_)) => {}
+            (_, Some(Answer::Planned(_)) | None) => {}
         }
     }
     Ok(required)
@@ -190,14 +214,15 @@ fn at(index: usize, error: Error) -> Error {
     }
 }
 
-fn response(results: Vec<(ApplyOutcome, Answer)>, revision: Revision) -> Frame {
+fn response(results: Vec<Outcome>, revision: Revision) -> Result<Frame> {
     let mut response = Frame::new();
     for (outcome, answer) in results {
+        let answer = answer.ok_or_else(|| Error::internal("the store answered a write without its object"))?;
         let mut result = Frame::new();
         result.push_message(1, answer.into_bytes());
         result.push_uint64(2, outcome as u64);
         response.push_frame(1, result);
     }
     response.push_uint64(2, revision.0);
-    response
+    Ok(response)
 }

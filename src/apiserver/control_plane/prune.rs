@@ -78,11 +78,11 @@ impl Prune {
         View::of(&stored.bytes).label(APPLY_SET_LABEL) == Some(self.set.as_str()) && !self.stays.contains(&stored.key)
     }
 
-    /// How an object goes; `None` when it is on its way already.
+    /// How an object goes, and what it was if it goes at once; `None` when it is on its way already.
     ///
     /// # Errors
     /// [`Error::Precondition`] for what can't go: the namespace `default`, and a namespace that something is in that stays.
-    pub(super) fn decide(&self, stored: &Stored, now: prost_types::Timestamp) -> Result<Option<(Answer, Write)>> {
+    pub(super) fn decide(&self, stored: &Stored, now: prost_types::Timestamp) -> Result<Option<(Option<Answer>, Write)>> {
         let (key, request) = (&stored.key, DeleteRequest::default());
         writes::check_delete(key, &request)?;
         let is_inside = |inner: &&ObjectKey| key.kind() == Kind::Namespace && inner.namespace() == key.name();
@@ -97,8 +97,8 @@ impl Prune {
         let old = stored.decode();
         Ok(match writes::delete(&old, &request, now)? {
             Change::Nothing => None,
-            Change::Put(object) => Some((Answer::Planned(Box::new(object.clone())), Write::Put { object, condition })),
-            Change::Remove => Some((Answer::Planned(Box::new(old)), Write::Delete { key: key.clone(), condition })),
+            Change::Put(object) => Some((None, Write::Put { object, condition })),
+            Change::Remove => Some((Some(Answer::Planned(Box::new(old))), Write::Delete { key: key.clone(), condition })),
         })
     }
 }
