@@ -49,6 +49,8 @@ struct WatchCreateRequest {
     key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     range_end: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    start_revision: i64,
 }
 
 /// A put of a new key with a value of 1 KiB; the key begins with the node's name.
@@ -78,10 +80,19 @@ pub fn has_a_key(response: &[u8]) -> bool {
 
 /// A watch of all keys, or of those of a node.
 pub fn watch_request(node: Option<u64>) -> Bytes {
-    let key = node.map_or("/pods/".to_owned(), |node| format!("/pods/node-{node:010}/")).into_bytes();
+    watch(node.map_or("/pods/".to_owned(), |node| format!("/pods/node-{node:010}/")), 0)
+}
+
+/// A watch of all keys, with all that has happened from a revision on.
+pub fn watch_request_from(revision: i64) -> Bytes {
+    watch("/pods/".to_owned(), revision)
+}
+
+fn watch(prefix: String, start_revision: i64) -> Bytes {
+    let key = prefix.into_bytes();
     let mut range_end = key.clone();
     *range_end.last_mut().expect("not empty") += 1;
-    WatchRequest { create_request: Some(WatchCreateRequest { key, range_end }) }.encode_to_vec().into()
+    WatchRequest { create_request: Some(WatchCreateRequest { key, range_end, start_revision }) }.encode_to_vec().into()
 }
 
 /// The number of the key of each event of an encoded `WatchResponse`.

@@ -69,6 +69,12 @@ pub fn watch_request(node: Option<u64>) -> Bytes {
     WatchRequest { selectors: vec![selector], ..Default::default() }.encode_to_vec().into()
 }
 
+/// A request to watch all pods since a revision.
+pub fn watch_request_after(revision: u64) -> Bytes {
+    let selector = Selector { kind: "Pod".to_owned(), ..Default::default() };
+    WatchRequest { selectors: vec![selector], from_revision: revision, ..Default::default() }.encode_to_vec().into()
+}
+
 /// The number of the object of each event of an encoded `WatchResponse`.
 pub fn numbers_in(response: &[u8]) -> impl Iterator<Item = u64> {
     Fields(response).filter_map(|(field, value)| match (field, value) {

@@ -88,6 +88,14 @@ impl Peer {
         }
     }
 
+    /// Asks for all events of pods that there ever were.
+    pub fn watch_request_from_the_beginning(self) -> Bytes {
+        match self {
+            Peer::Bluebird => objects::watch_request_after(1),
+            Peer::Etcd => etcd::watch_request_from(1),
+        }
+    }
+
     /// Takes the number of each event in an encoded answer of a watch.
     pub fn numbers_in(self, response: &[u8], take: impl FnMut(u64)) {
         match self {

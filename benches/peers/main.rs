@@ -6,6 +6,7 @@ mod common;
 mod interest;
 mod memory;
 mod puts;
+mod slow;
 mod watch;
 mod watchers;
 
@@ -31,6 +32,7 @@ async fn bench(mut report: Report) -> anyhow::Result<()> {
     puts::bench(&mut report, &peers).await?;
     interest::bench(&mut report, &peers).await?;
     watch::bench(&mut report, &peers).await?;
+    slow::bench(&mut report, &peers).await?;
     memory::bench(&mut report, &peers).await
 }
 

@@ -78,7 +78,9 @@ impl Watchers {
         let mut receiving = JoinSet::new();
         for watcher in 0..watchers {
             let connection = watcher % channels.len();
-            let stream = open_stream(&channels[connection], server.peer, node(watcher as u64)).await.context("opening a watch")?;
+            let stream = open_stream(&channels[connection], server.peer, server.peer.watch_request(node(watcher as u64)))
+                .await
+                .context("opening a watch")?;
             receiving.spawn(receive(stream, server.peer, seen.clone(), connection));
         }
         Ok(Self { seen, _receiving: receiving })
@@ -117,9 +119,9 @@ impl Watchers {
     }
 }
 
-async fn open_stream(channel: &Channel, peer: Peer, node: Option<u64>) -> anyhow::Result<Streaming<Bytes>> {
+/// Opens a watch.
+pub(crate) async fn open_stream(channel: &Channel, peer: Peer, request: Bytes) -> anyhow::Result<Streaming<Bytes>> {
     let mut method = Method::new(channel, peer.watch());
-    let request = peer.watch_request(node);
     match peer {
         Peer::Bluebird => Ok(method.open(request).await?),
         // Its watch method takes further requests on the same stream, and says first that the watch was created.

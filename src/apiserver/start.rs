@@ -3,6 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel;
@@ -28,7 +29,7 @@ use crate::api::FILE_DESCRIPTOR_SET;
 use crate::error::Error;
 use crate::store::{HistoryLimits, OpenError, Options, Store};
 use crate::tasks::Tasks;
-use crate::time::Clock;
+use crate::time::{Backoff, Clock};
 use crate::watch::Hub;
 
 /// A running apiserver.
@@ -92,20 +93,13 @@ pub(crate) async fn start_beside(config: Config, store: &Store, clock: Clock) ->
 async fn begin(config: Config, listener: Listener, store: &Store, is_shared: bool, clock: Clock) -> Result<Apiserver, StartError> {
     let listen = listener.address().map_err(|error| StartError::Bind { listen: config.listen.clone(), error })?;
     let writer = Writer { store: store.clone(), clock };
-    if let Err(error) = writer.create_own_namespaces(is_shared).await {
-        store.close().await;
-        return Err(StartError::FirstWrite(error));
-    }
     let id = shared::new_id();
-    let shared = match is_shared {
-        true => match Shared::begin(&id, listen.url(), config.lease_duration, writer.clone()).await {
-            Ok(shared) => Some(shared),
-            Err(error) => {
-                store.close().await;
-                return Err(StartError::FirstWrite(error));
-            }
-        },
-        false => None,
+    let shared = match first_writes(&writer, is_shared, &id, listen.url(), config.lease_duration).await {
+        Ok(shared) => shared,
+        Err(error) => {
+            store.close().await;
+            return Err(StartError::FirstWrite(error));
+        }
     };
     let serving = Arc::new(Tasks::new(CancellationToken::new()));
     let stopping = serving.token();
@@ -196,6 +190,31 @@ async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(StartError::Store),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+/// How long a store of several may be out of reach before the first writes: as long as when it is opened.
+const FIRST_WRITES: Duration = Duration::from_secs(15);
+
+/// What has to be in the store before anybody is answered. A store of several may be away just now, as when it was opened: it may be starting, too.
+async fn first_writes(writer: &Writer, is_shared: bool, id: &str, url: String, lease: Duration) -> Result<Option<Shared>, Error> {
+    if !is_shared {
+        return writer.create_own_namespaces(false).await.map(|()| None);
+    }
+    let write = async || {
+        writer.create_own_namespaces(true).await?;
+        Shared::begin(id, url.clone(), lease, writer.clone()).await
+    };
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    let deadline = Instant::now() + FIRST_WRITES;
+    loop {
+        match write().await {
+            Err(error @ (Error::NotDone(_) | Error::Unavailable(_))) if Instant::now() < deadline => {
+                tracing::warn!(%error, "the store is out of reach; trying again");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            written => return written.map(Some),
+        }
     }
 }
 

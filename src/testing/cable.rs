@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,8 +36,19 @@ pub enum Link {
     Good,
     /// Refuses connections.
     Unplugged,
+    /// Carries what clients send, and holds back what the server answers without losing any of it, as a network does that is far too slow.
+    Clogged,
     /// Keeps connections open and loses every byte, as a network does whose other end has vanished.
     Silent,
+}
+
+/// How much is carried at once.
+const AT_ONCE: usize = 16 * 1024;
+
+impl Link {
+    fn carries(self) -> bool {
+        matches!(self, Link::Good | Link::Clogged)
+    }
 }
 
 impl Cable {
@@ -87,21 +100,22 @@ async fn accept(listener: TcpListener, line: watch::Receiver<Line>) {
     }
 }
 
-/// One connection, until an end closes it or the line changes.
+/// One connection, until an end closes it or the line loses bytes.
 async fn carry(mut client: TcpStream, mut line: watch::Receiver<Line>) {
     let now = *line.borrow_and_update();
     let mut server = None;
-    if let (Link::Good, Some(target)) = (now.link, now.target) {
-        let changed = line.wait_for(|line| *line != now);
+    if let (true, Some(target)) = (now.link.carries(), now.target) {
+        let flow = line.clone();
+        let broken = line.wait_for(|line| line.target != now.target || line.cuts != now.cuts || !line.link.carries());
         let carried = async {
             let server = server.insert(TcpStream::connect(target).await?);
             client.set_nodelay(true)?;
             server.set_nodelay(true)?;
-            tokio::io::copy_bidirectional(&mut client, server).await
+            exchange(&mut client, server, flow).await
         };
         let ended_by_itself = tokio::select! {
             carried = carried => carried.is_ok(),
-            _ = changed => false,
+            _ = broken => false,
         };
         if ended_by_itself {
             return;
@@ -116,10 +130,42 @@ async fn carry(mut client: TcpStream, mut line: watch::Receiver<Line>) {
     }
 }
 
+/// Carries both ways until both ends have nothing more to say.
+async fn exchange(client: &mut TcpStream, server: &mut TcpStream, line: watch::Receiver<Line>) -> io::Result<()> {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let up = async {
+        tokio::io::copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let down = async {
+        while_it_flows(&mut from_server, &mut to_client, line).await?;
+        to_client.shutdown().await
+    };
+    tokio::try_join!(up, down).map(drop)
+}
+
+/// Carries one way, and waits while the line is clogged.
+async fn while_it_flows(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut line: watch::Receiver<Line>) -> io::Result<()> {
+    let mut buffer = vec![0; AT_ONCE];
+    loop {
+        if line.wait_for(|line| line.link != Link::Clogged).await.is_err() {
+            return Ok(());
+        }
+        let read = tokio::select! {
+            biased;
+            _ = line.wait_for(|line| line.link == Link::Clogged) => continue,
+            read = from.read(&mut buffer) => read?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
 
     async fn echo() -> (SocketAddr, Tasks) {
@@ -180,5 +226,23 @@ mod tests {
         assert!(ping(&mut connect(&cable).await).await.is_err());
         cable.set_link(Link::Good);
         assert_eq!(ping(&mut connect(&cable).await).await.expect("carried"), 7);
+    }
+
+    #[tokio::test]
+    async fn a_clogged_cable_holds_answers_back_and_loses_none() {
+        let (address, _tasks) = echo().await;
+        let cable = Cable::new(address).await.expect("a free port");
+        let mut before = connect(&cable).await;
+        assert_eq!(ping(&mut before).await.expect("carried"), 7);
+        cable.set_link(Link::Clogged);
+        let mut during = connect(&cable).await;
+        for (stream, word) in [(&mut before, [1, 2]), (&mut during, [3, 4])] {
+            stream.write_all(&word).await.expect("open");
+            let nothing = tokio::time::timeout(std::time::Duration::from_millis(50), stream.read_u8()).await;
+            assert!(nothing.is_err(), "{nothing:?}");
+        }
+        cable.set_link(Link::Good);
+        assert_eq!((before.read_u8().await.expect("carried"), before.read_u8().await.expect("carried")), (1, 2));
+        assert_eq!((during.read_u8().await.expect("carried"), during.read_u8().await.expect("carried")), (3, 4));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::LOOK_AGAIN;
+use super::{LOOK_AGAIN, free_port};
 
 /// An etcd with a folder of its own. It ends with this, whatever happens to the test.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Etcd {
             return None;
         }
         let folder = TempDir::with_prefix("bluebird-etcd-").expect("a temporary folder");
-        let member = |number| Member { name: format!("m{number}"), process: None, client: free_address(), peer: free_address() };
+        let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let member = |number| Member { name: format!("m{number}"), process: None, client: address(), peer: address() };
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut etcd = Etcd { members: (0..members).map(member).collect(), flags, folder };
         etcd.start_again().await;
@@ -194,10 +195,4 @@ impl Drop for Etcd {
 
 fn run(program: &str, args: &[&str]) -> io::Result<()> {
     Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().map(drop)
-}
-
-/// An address of this machine that was free a moment ago.
-fn free_address() -> SocketAddr {
-    let bound = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    bound.expect("a free port")
 }

@@ -35,6 +35,7 @@ mod builder;
 pub(crate) mod cable;
 mod etcd;
 mod node;
+mod ports;
 mod shim;
 mod witness;
 
@@ -45,6 +46,7 @@ use tempfile::TempDir;
 pub use builder::Builder;
 pub use cable::{Cable, Link};
 pub use etcd::Etcd;
+pub use ports::free_port;
 pub use witness::Witness;
 
 use crate::api::condition;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bluebird::api::Resource;
 use bluebird::api::v1::{ConditionStatus, Lease, LeaseSpec, Node, Pod, RestartPolicy, Selector};
 use bluebird::client::{Cache, Client};
-use bluebird::testing::Witness;
+use bluebird::testing::{Witness, free_port};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::follower::{Follower, pid};
-use super::program::{DEADLINE, Program, free_port, free_range};
+use super::program::{DEADLINE, Program, free_range};
 
 const WRITERS: usize = 64;
 const KILLS: usize = 10;

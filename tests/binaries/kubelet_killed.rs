@@ -6,7 +6,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::follower::{Follower, phase, pid, state};
-use super::program::{Program, eventually, free_port, free_range};
+use super::program::{Program, eventually, free_range};
+use bluebird::testing::free_port;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_keep_their_processes_ends_and_words_and_nothing_is_orphaned() {

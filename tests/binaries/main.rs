@@ -9,5 +9,7 @@ mod kubelet_killed;
 mod program;
 mod refusals;
 mod restored;
+#[cfg(target_os = "linux")]
+mod slow_network;
 mod up;
 mod up_output;

@@ -38,9 +38,9 @@ impl Program {
         std::fs::read_to_string(&self.log).expect("its log")
     }
 
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child of this test").is_some()
+    /// How it ended; `None` while it runs.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of this test")
     }
 
     /// As `kill -9` does.
@@ -58,17 +58,13 @@ impl Program {
     /// Waits until it ends by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let log = self.log.clone();
-        eventually(
-            || format!("a program to end; it said:\n{}", std::fs::read_to_string(&log).unwrap_or_default()),
-            || self.child.try_wait().expect("a child of this test"),
-        )
-        .await
+        eventually(|| format!("a program to end; it said:\n{}", std::fs::read_to_string(&log).unwrap_or_default()), || self.status()).await
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if !self.has_ended() {
+        if self.status().is_none() {
             self.kill();
         }
         if std::thread::panicking() {
@@ -111,12 +107,6 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
         }
     }
     found
-}
-
-/// A port of this machine that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
 
 /// A /24 of service addresses in which nobody routes.

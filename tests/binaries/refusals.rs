@@ -7,7 +7,8 @@ use bluebird::api::v1::{Lease, LeaseSpec, Node};
 use bluebird::error::Error;
 
 use super::follower::Follower;
-use super::program::{Program, free_port, free_range};
+use super::program::{Program, free_range};
+use bluebird::testing::free_port;
 
 fn apiserver(folder: &Path, name: &str, data: &Path, port: u16) -> Program {
     let (listen, range) = (format!("127.0.0.1:{port}"), free_range());

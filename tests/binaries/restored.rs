@@ -12,7 +12,8 @@ use bluebird::error::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::follower::Follower;
-use super::program::{DEADLINE, Program, free_port, free_range};
+use super::program::{DEADLINE, Program, free_range};
+use bluebird::testing::free_port;
 
 const WRITERS: usize = 4;
 

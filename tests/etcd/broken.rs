@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bluebird::api::v1::{Lease, WatchRequest};
 use bluebird::client::{Cache, DeleteOptions};
@@ -12,7 +12,7 @@ use bluebird::time::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::DEADLINE;
-use super::fleet::{Fleet, holder, is_away, lease, leases, soon};
+use super::fleet::{Fleet, config, holder, is_away, lease, leases, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_etcd_is_killed_and_starts_again_nothing_is_lost_and_nobody_has_to_relist() {
@@ -270,5 +270,29 @@ async fn an_etcd_that_has_lost_its_data_ends_the_store_instead_of_misleading_any
     tokio::time::timeout(DEADLINE, told).await.expect("it is noticed");
     let ended = tokio::time::timeout(DEADLINE, async { while let Ok(Some(_)) = watch.next().await {} }).await;
     assert!(ended.is_ok(), "watches end");
+    fleet.end().await;
+}
+
+/// At how many moments of a start.
+const ROUNDS: u32 = 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apiserver_starts_even_if_its_etcd_is_away_for_a_moment_meanwhile() {
+    let Some(fleet) = Fleet::start(0, &[]).await else { return };
+    let cable = fleet.cable().await;
+    let begun = Instant::now();
+    bluebird::apiserver::start(config(&cable), Clock::system()).await.unwrap_or_else(|error| panic!("{error}")).shutdown().await;
+    let whole = begun.elapsed();
+    for round in 0..ROUNDS {
+        let away = async {
+            // Anywhere in what a start does: it reads the state, follows it, and writes.
+            tokio::time::sleep(whole * round / ROUNDS).await;
+            cable.set_link(Link::Unplugged);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cable.set_link(Link::Good);
+        };
+        let (started, ()) = tokio::join!(bluebird::apiserver::start(config(&cable), Clock::system()), away);
+        started.unwrap_or_else(|error| panic!("round {round}: {error}")).shutdown().await;
+    }
     fleet.end().await;
 }

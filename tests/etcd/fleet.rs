@@ -48,9 +48,14 @@ impl Fleet {
         Some(fleet)
     }
 
+    /// One more cable to the etcd.
+    pub(crate) async fn cable(&self) -> Cable {
+        Cable::new(self.etcd.addresses()[0]).await.expect("a free port")
+    }
+
     /// One more apiserver.
     pub(crate) async fn server(&self, clock: Clock, configure: impl FnOnce(&mut Config)) -> Server {
-        let cable = Cable::new(self.etcd.addresses()[0]).await.expect("a free port");
+        let cable = self.cable().await;
         let mut config = config(&cable);
         configure(&mut config);
         let apiserver = apiserver::start(config, clock).await.unwrap_or_else(|error| panic!("{error}"));

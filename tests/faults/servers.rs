@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
-use bluebird::testing::{Cable, Link};
+use bluebird::testing::{Cable, Link, free_port};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fault::{Fault, a_while};
-use crate::program::{Program, free_port, free_range};
+use crate::program::{Program, free_range};
+
+/// How many lines of a program that has ended are shown.
+const LAST_WORDS: usize = 8;
 
 /// An apiserver, the cable that leads to it, and that to its store.
 pub(crate) struct Server {
@@ -86,13 +89,13 @@ impl Server {
         }
     }
 
-    /// Starts it again if it has ended by itself; tells whether it had.
-    pub(crate) fn revive(&mut self) -> bool {
-        let ended = self.program.has_ended();
-        if ended {
-            self.run_again();
-        }
-        ended
+    /// Starts it again if it has ended by itself; tells how it had.
+    pub(crate) fn revive(&mut self) -> Option<String> {
+        let status = self.program.status()?;
+        let said = self.program.said();
+        let last = said.lines().skip(said.lines().count().saturating_sub(LAST_WORDS)).collect::<Vec<_>>().join("\n");
+        self.run_again();
+        Some(format!("{} ended by itself with {status}; it said last:\n{last}", self.name))
     }
 
     /// Ends it in good order.

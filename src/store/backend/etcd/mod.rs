@@ -91,7 +91,7 @@ impl Etcd {
         tasks.spawn("etcd compaction", until_end(shared.ends.clone(), compact::run(Arc::clone(&shared))));
         let this = Self { shared, tip, tasks };
         // The history up to now, so that watches can be resumed at once.
-        this.replay().await.map_err(|error| OpenError::Etcd { address: etcd.to_string(), fault: error.to_string() })?;
+        patiently(|| this.replay()).await.map_err(failed)?;
         Ok((this, id, feed))
     }
 
@@ -142,13 +142,14 @@ impl Etcd {
     }
 
     /// Waits until the feed shows what is there now, as long as it comes nearer to that.
-    async fn replay(&self) -> Result<()> {
-        let tip = self.tip().await?;
+    async fn replay(&self) -> Result<(), Fault> {
+        let failed = |why| if self.shared.ends.is_cancelled() { Fault::Senseless(why) } else { Fault::NotDone(why) };
+        let tip = self.tip().await.map_err(|error| failed(error.to_string()))?;
         loop {
             let before = self.shared.feed.revision();
             match self.arrive(tip).await {
                 Err(_) if self.shared.feed.revision() > before => {}
-                arrived => return arrived.map_err(Error::NotDone),
+                arrived => return arrived.map_err(failed),
             }
         }
     }
