@@ -8,6 +8,7 @@ pub mod v1 {
 
 pub mod condition;
 mod defaults;
+mod encoded;
 mod expand;
 pub(crate) mod fields;
 mod key;
@@ -23,6 +24,7 @@ mod validate;
 
 pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
+pub use encoded::Encoded;
 pub use expand::expand;
 pub use key::{APPLY_SET_LABEL, CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SYSTEM_NAMESPACE};
 pub use kind::Kind;

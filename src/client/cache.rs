@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::contents::{Changes, Contents};
 use super::follow::{Follow, Step};
+use super::objects::Keep;
 use super::{Backoff, Client};
 use crate::api::v1::{Object, Selector, WatchRequest};
-use crate::api::{Kind, ObjectKey, Resource, Revision};
+use crate::api::{Kind, LabelView, ObjectKey, Resource, Revision};
 use crate::error::Error;
 use crate::tasks::Tasks;
 
@@ -38,13 +39,18 @@ struct Shared {
 impl Cache {
     /// Starts to follow the objects that any of the selectors matches.
     pub fn start(client: Client, selectors: Vec<Selector>, tasks: &Tasks) -> Self {
+        Self::start_keeping(client, selectors, Keep::default(), tasks)
+    }
+
+    /// As [`Cache::start`], but with less memory where there may be very many objects.
+    pub fn start_keeping(client: Client, selectors: Vec<Selector>, keep: Keep, tasks: &Tasks) -> Self {
         let shared = Shared { contents: RwLock::default(), revisions: watch::Sender::new(None), ended: CancellationToken::new() };
         let cache = Self(Arc::new(shared));
         let token = tasks.token();
         let followed = cache.clone();
         tasks.spawn("cache", async move {
             let ends = followed.0.ended.clone().drop_guard();
-            token.run_until_cancelled(followed.run(client, selectors)).await;
+            token.run_until_cancelled(followed.run(client, selectors, Follow::new(keep))).await;
             drop(ends);
             followed.write().wake_all();
         });
@@ -53,8 +59,7 @@ impl Cache {
 
     /// Follows all objects of these kinds.
     pub fn of_kinds(client: Client, kinds: &[Kind], tasks: &Tasks) -> Self {
-        let selectors = kinds.iter().map(|kind| Selector { kind: kind.to_string(), ..Default::default() }).collect();
-        Self::start(client, selectors, tasks)
+        Self::start(client, all_of(kinds), tasks)
     }
 
     /// Waits for the first whole state. False if the cache ended before.
@@ -94,7 +99,7 @@ impl Cache {
 
     /// An object of any kind.
     pub fn get_object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.read().objects().get(key).cloned()
+        self.read().objects().get(key)
     }
 
     /// All objects of a kind, in the order of namespace and name.
@@ -104,10 +109,17 @@ impl Cache {
 
     /// All objects of a kind in one namespace, or in all if it is empty.
     pub fn list_in<R: Resource>(&self, namespace: &str) -> Vec<Cached<R>> {
+        self.select(namespace, |_| true)
+    }
+
+    /// The objects of a kind in one namespace, or in all if it is empty, whose labels and node are as wanted. What is kept encoded is decoded
+    /// only if it is.
+    pub fn select<R: Resource>(&self, namespace: &str, matches: impl Fn(&dyn LabelView) -> bool) -> Vec<Cached<R>> {
         let contents = self.read();
-        let from = contents.objects().range(ObjectKey::lower_bound(R::KIND, namespace)..);
+        let from = contents.objects().from(ObjectKey::lower_bound(R::KIND, namespace));
         from.take_while(|(key, _)| key.kind() == R::KIND && (namespace.is_empty() || key.namespace() == namespace))
-            .filter_map(|(_, object)| Cached::new(object.clone()))
+            .filter(|(_, held)| held.shows(&matches))
+            .filter_map(|(_, held)| Cached::new(held.object()))
             .collect()
     }
 
@@ -121,9 +133,8 @@ impl Cache {
         Changes::new(self.write().subscribe(), self.0.ended.clone())
     }
 
-    async fn run(&self, client: Client, selectors: Vec<Selector>) {
+    async fn run(&self, client: Client, selectors: Vec<Selector>, mut follow: Follow) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        let mut follow = Follow::new();
         loop {
             let error = self.connection(&client, &selectors, &mut follow, &mut backoff).await;
             metrics::counter!("bluebird_client_watch_reconnects_total").increment(1);
@@ -191,6 +202,11 @@ impl fmt::Debug for Cache {
         let contents = self.read();
         write!(f, "Cache of {} objects at {:?}", contents.objects().len(), contents.revision())
     }
+}
+
+/// Selects all objects of some kinds.
+pub fn all_of(kinds: &[Kind]) -> Vec<Selector> {
+    kinds.iter().map(|kind| Selector { kind: kind.to_string(), ..Default::default() }).collect()
 }
 
 /// An object of a cache, shared with it.

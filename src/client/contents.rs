@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Differences, Objects, Step};
+use super::follow::{Differences, Step};
+use super::objects::Objects;
 use crate::api::{ObjectKey, Revision};
 
 /// Objects as of one revision.
@@ -49,7 +50,7 @@ impl Contents {
             }
             Step::Replace(objects, revision) => {
                 self.relists += u64::from(self.revision.is_some());
-                (self.replace(objects), revision)
+                (self.objects.replace(objects), revision)
             }
         };
         self.revision = Some(revision);
@@ -80,20 +81,6 @@ impl Contents {
                 None => self.objects.remove(&key),
             };
         }
-        changed
-    }
-
-    /// Puts a new state in place and says what differs. An object that is the same stays the very one that readers may hold.
-    fn replace(&mut self, objects: Objects) -> Vec<ObjectKey> {
-        let mut old = std::mem::replace(&mut self.objects, objects);
-        let mut changed = Vec::new();
-        for (key, object) in &mut self.objects {
-            match old.remove(key) {
-                Some(before) if before == *object => *object = before,
-                _ => changed.push(key.clone()),
-            }
-        }
-        changed.extend(old.into_keys());
         changed
     }
 

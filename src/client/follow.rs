@@ -1,14 +1,11 @@
 //! The decisions of a [`super::Cache`], apart from all IO: what to ask the server for, and what an answer or a failure means.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::objects::{Keep, Objects};
 use crate::api::v1::{Event, KnownObject, Object, Selector, WatchRequest, WatchResponse, event};
 use crate::api::{ObjectKey, Revision};
 use crate::error::{Error, Result};
-
-/// Objects by key, as of one revision.
-pub(super) type Objects = BTreeMap<ObjectKey, Arc<Object>>;
 
 /// Changes by key, `None` for what is gone.
 pub(super) type Differences = Vec<(ObjectKey, Option<Arc<Object>>)>;
@@ -17,8 +14,14 @@ pub(super) type Differences = Vec<(ObjectKey, Option<Arc<Object>>)>;
 const KNOWN_BYTES: usize = 32 * 1024 * 1024;
 
 /// Where a cache stands with its server.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Follow {
+#[derive(Debug)]
+pub(super) struct Follow {
+    state: State,
+    keep: Keep,
+}
+
+#[derive(Debug)]
+enum State {
     /// The whole state is being sent. It is collected aside, so that readers see the old state, whole, until the new one is.
     Collecting(Objects),
     /// What differs from the state of this revision, which is held, is being sent, since the history between is gone. It is collected aside, too.
@@ -42,22 +45,22 @@ pub(super) enum Step {
 
 impl Follow {
     /// Nothing is known.
-    pub(super) fn new() -> Self {
-        Follow::Collecting(Objects::new())
+    pub(super) fn new(keep: Keep) -> Self {
+        Self { state: State::Collecting(Objects::new(keep.encoded)), keep }
     }
 
     /// What to ask for on a new connection, by whoever holds these objects.
     pub(super) fn request(&mut self, selectors: &[Selector], held: &Objects) -> WatchRequest {
         let mut known = Vec::new();
-        if let Follow::Comparing(..) = self {
-            match describe(held, KNOWN_BYTES) {
+        if let State::Comparing(..) = self.state {
+            match known_objects(held.versions()) {
                 Some(described) => known = described,
-                None => *self = Self::new(),
+                None => *self = Self::new(self.keep),
             }
         }
-        let (send_initial, from_revision) = match self {
-            Follow::Collecting(_) | Follow::Comparing(..) => (true, 0),
-            Follow::Resuming(revision) => (false, revision.0),
+        let (send_initial, from_revision) = match self.state {
+            State::Collecting(_) | State::Comparing(..) => (true, 0),
+            State::Resuming(revision) => (false, revision.0),
         };
         WatchRequest { selectors: selectors.to_vec(), from_revision, send_initial, known }
     }
@@ -68,33 +71,34 @@ impl Follow {
     /// [`Error::Future`] when the server went back in time: it is not the one that was followed, and nothing that is known can be trusted.
     pub(super) fn message(&mut self, message: WatchResponse) -> Result<Step> {
         let revision = Revision(message.revision);
-        let changes = message.events.into_iter().filter_map(change);
-        match self {
-            Follow::Collecting(aside) => {
+        let trim = self.keep.trim;
+        let changes = message.events.into_iter().filter_map(|event| change(event, trim));
+        match &mut self.state {
+            State::Collecting(aside) => {
                 for (key, object) in changes {
                     match object {
                         Some(object) => aside.insert(key, object),
                         None => aside.remove(&key),
-                    };
+                    }
                 }
                 if !message.synced {
                     return Ok(Step::Wait);
                 }
                 let objects = std::mem::take(aside);
-                *self = Follow::Resuming(revision);
+                self.state = State::Resuming(revision);
                 Ok(Step::Replace(objects, revision))
             }
-            Follow::Comparing(known, aside) => {
+            State::Comparing(known, aside) => {
                 aside.extend(changes);
                 if !message.synced {
                     return Ok(Step::Wait);
                 }
                 went_on(*known, revision)?;
                 let differences = std::mem::take(aside);
-                *self = Follow::Resuming(revision);
+                self.state = State::Resuming(revision);
                 Ok(Step::Bridge(differences, revision))
             }
-            Follow::Resuming(known) => {
+            State::Resuming(known) => {
                 went_on(*known, revision)?;
                 *known = revision;
                 Ok(Step::Advance(changes.collect(), revision))
@@ -104,36 +108,41 @@ impl Follow {
 
     /// Takes the end of a connection.
     pub(super) fn failed(&mut self, error: &Error) {
-        *self = match (&*self, error) {
+        let anew = || State::Collecting(Objects::new(self.keep.encoded));
+        self.state = match (&self.state, error) {
             // What was collected of an incomplete state is void: the next connection may begin at another revision.
-            (Follow::Collecting(_), _) => Self::new(),
+            (State::Collecting(_), _) => anew(),
             // What is held is of another cluster, or of a past that is lost.
-            (_, Error::Future { .. }) => Self::new(),
+            (_, Error::Future { .. }) => anew(),
             // A watch "from revision 0" would begin at the present.
-            (Follow::Resuming(Revision::ZERO), _) => Self::new(),
-            (Follow::Resuming(revision), Error::Compacted { .. }) => Follow::Comparing(*revision, Vec::new()),
+            (State::Resuming(Revision::ZERO), _) => anew(),
+            (State::Resuming(revision), Error::Compacted { .. }) => State::Comparing(*revision, Vec::new()),
             // A server that doesn't take what is held.
-            (Follow::Comparing(..), Error::Invalid(_) | Error::Exhausted { retry_after: None, .. }) => Self::new(),
-            (Follow::Comparing(revision, _), _) => Follow::Comparing(*revision, Vec::new()),
-            (Follow::Resuming(revision), _) => Follow::Resuming(*revision),
+            (State::Comparing(..), Error::Invalid(_) | Error::Exhausted { retry_after: None, .. }) => anew(),
+            (State::Comparing(revision, _), _) => State::Comparing(*revision, Vec::new()),
+            (State::Resuming(revision), _) => State::Resuming(*revision),
         };
     }
 
     /// Whether only changes are asked for.
     pub(super) fn is_resuming(&self) -> bool {
-        matches!(self, Follow::Resuming(_))
+        matches!(self.state, State::Resuming(_))
     }
 }
 
-/// Each object with its version; `None` if that is more than `limit` bytes.
-fn describe(held: &Objects, limit: usize) -> Option<Vec<KnownObject>> {
+/// What to tell a watch of objects and their versions that are held; `None` if that is more than 32 MiB, which no server takes.
+pub fn known_objects<'k>(held: impl Iterator<Item = (&'k ObjectKey, u64)>) -> Option<Vec<KnownObject>> {
+    describe(held, KNOWN_BYTES)
+}
+
+fn describe<'k>(held: impl Iterator<Item = (&'k ObjectKey, u64)>, limit: usize) -> Option<Vec<KnownObject>> {
     let mut bytes = 0;
-    let describe = |(key, object): (&ObjectKey, &Arc<Object>)| {
-        let known = KnownObject { r#ref: Some(key.to_ref()), resource_version: object.meta().resource_version };
+    let describe = |(key, resource_version): (&ObjectKey, u64)| {
+        let known = KnownObject { r#ref: Some(key.to_ref()), resource_version };
         bytes += prost::encoding::message::encoded_len(KNOWN_TAG, &known);
         (bytes <= limit).then_some(known)
     };
-    held.iter().map(describe).collect()
+    held.map(describe).collect()
 }
 
 /// The number of the field `known`; any would do for a length.
@@ -147,10 +156,11 @@ fn went_on(known: Revision, revision: Revision) -> Result<()> {
 }
 
 /// `None` for an object of a kind that this client doesn't know.
-fn change(event: Event) -> Option<(ObjectKey, Option<Arc<Object>>)> {
+fn change(event: Event, trim: fn(&mut Object)) -> Option<(ObjectKey, Option<Arc<Object>>)> {
     let deleted = event.r#type() == event::Type::Deleted;
-    let object = event.object?;
+    let mut object = event.object?;
     let key = object.key()?;
+    trim(&mut object);
     Some((key, (!deleted).then(|| Arc::new(object))))
 }
 

@@ -2,8 +2,9 @@
 
 use super::contents::Contents;
 use super::follow::Follow;
-use crate::api::Revision;
+use super::objects::Keep;
 use crate::api::v1::WatchResponse;
+use crate::api::{Kind, Revision};
 use crate::error::Error;
 
 /// What a watch's connection tells a cache.
@@ -17,7 +18,7 @@ pub enum Told {
 
 /// Lets a cache follow a server that says whatever it likes. Returns the revision that it reached, and how many objects it holds then.
 pub fn follow(told: impl IntoIterator<Item = Told>) -> (Option<Revision>, usize) {
-    let (mut follow, mut contents) = (Follow::new(), Contents::default());
+    let (mut follow, mut contents) = (Follow::new(Keep { encoded: &[Kind::Pod], ..Keep::default() }), Contents::default());
     let mut subscription = Some(contents.subscribe());
     follow.request(&[], contents.objects());
     for told in told {

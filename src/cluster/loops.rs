@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::api::SYSTEM_NAMESPACE;
-use crate::client::{Cache, Client, Election, Terms};
+use crate::api::{Kind, SYSTEM_NAMESPACE};
+use crate::client::{Cache, Client, Election, Keep, Terms, all_of};
 use crate::error::Result;
 use crate::tasks::Tasks;
 use crate::time::Clock;
@@ -15,6 +15,9 @@ use crate::{controllers, scheduler};
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// The lease of whoever runs them where several apiservers share a store.
 const LEASE: &str = "controllers";
+
+/// How their cache keeps objects: of pods there may be very many.
+const KEEP: Keep = Keep { encoded: &[Kind::Pod], trim: scheduler::trim };
 
 /// What they need.
 #[derive(Clone, Debug)]
@@ -31,8 +34,8 @@ impl Loops {
     /// Invalid for a configuration that controllers can't work with.
     pub(super) fn start(self, tasks: &Tasks) -> Result<()> {
         let Loops { client, controllers, clock } = self;
-        // One for all of them: a decoded object takes several times the memory of a stored one. It holds what the scheduler needs, too.
-        let cache = Cache::of_kinds(client.clone(), &controllers::KINDS, tasks);
+        // One for all of them. It holds what the scheduler needs, too.
+        let cache = Cache::start_keeping(client.clone(), all_of(&controllers::KINDS), KEEP, tasks);
         controllers::start(client.clone(), cache.clone(), controllers, clock.clone(), tasks)?;
         scheduler::start(client, cache, clock, tasks);
         Ok(())

@@ -8,7 +8,7 @@ use crate::api::v1::{
     AssignedPort, ContainerPort, Endpoint, EndpointPort, EndpointSlice, EndpointSliceSpec, ObjectMeta, OwnerReference, Pod, PodPhase,
     Protocol, Service, ServicePort,
 };
-use crate::api::{Kind, ObjectKey, Resource, Revision, condition};
+use crate::api::{Kind, LabelView, ObjectKey, Resource, Revision, condition};
 use crate::client::{Cached, DeleteOptions};
 use crate::error::{Error, Result};
 use crate::reconcile::{Outcome, Reconciler};
@@ -31,7 +31,7 @@ impl Endpoints {
     /// a pod that leaves right now is either not read or known to be a member.
     fn observe(&self, key: &ObjectKey, service: Option<&Service>) -> EndpointSliceSpec {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let pods = service.map_or_else(Vec::new, |_| self.context.cache.list_in::<Pod>(key.namespace()));
+        let pods = service.map_or_else(Vec::new, |service| self.context.cache.select::<Pod>(key.namespace(), |pod| selects(service, pod)));
         let spec = service.map_or_else(EndpointSliceSpec::default, |service| slice_spec(service, pods.iter().map(|pod| &**pod)));
         let pods = spec.endpoints.iter().map(|endpoint| ObjectKey::new(Kind::Pod, key.namespace(), &endpoint.pod_name));
         members.set(key, pods.collect());
@@ -98,7 +98,7 @@ impl Reconciler for Endpoints {
                 let mut affected = self.members.lock().unwrap_or_else(PoisonError::into_inner).services_of(changed);
                 if let Some(pod) = self.context.cache.get::<Pod>(namespace, name) {
                     let services = self.context.cache.list_in::<Service>(namespace);
-                    affected.extend(services.iter().filter(|service| selects(service, &pod)).map(|service| service.key()));
+                    affected.extend(services.iter().filter(|service| selects(service, &pod.meta().labels)).map(|service| service.key()));
                 }
                 affected.into_iter().collect()
             }
@@ -152,7 +152,7 @@ impl Members {
 /// The endpoints of a service among the pods of its namespace, which come in the order of their names.
 fn slice_spec<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod>) -> EndpointSliceSpec {
     let ports = service.spec.as_ref().map_or(&[][..], |spec| &spec.ports);
-    let ready = pods.filter(|pod| selects(service, pod) && takes_connections(pod));
+    let ready = pods.filter(|pod| selects(service, &pod.meta().labels) && takes_connections(pod));
     EndpointSliceSpec { endpoints: ready.take(MAX_ENDPOINTS).map(|pod| endpoint(pod, ports)).collect() }
 }
 
@@ -160,10 +160,9 @@ fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|spec| !spec.selector.is_empty())
 }
 
-fn selects(service: &Service, pod: &Pod) -> bool {
+fn selects(service: &Service, pod: &dyn LabelView) -> bool {
     let Some(spec) = &service.spec else { return false };
-    let labels = &pod.meta().labels;
-    !spec.selector.is_empty() && spec.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    !spec.selector.is_empty() && spec.selector.iter().all(|(key, value)| pod.label(key) == Some(value))
 }
 
 fn takes_connections(pod: &Pod) -> bool {

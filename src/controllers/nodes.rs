@@ -29,8 +29,8 @@ impl Reconciler for Nodes {
         match changed.kind() {
             Kind::Pod => vec![changed.clone()],
             Kind::Node => {
-                let pods = self.0.cache.list::<Pod>();
-                pods.iter().filter(|pod| pod.object().node_name() == changed.name()).map(|pod| pod.key()).collect()
+                let pods = self.0.cache.select::<Pod>("", |pod| pod.node_name() == changed.name());
+                pods.iter().map(|pod| pod.key()).collect()
             }
             Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Event | Kind::Lease => Vec::new(),
         }

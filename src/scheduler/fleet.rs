@@ -1,6 +1,6 @@
 //! What the scheduler knows of nodes, and what pods take of them, summed up per node as pods come and go.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::has_ended;
@@ -12,8 +12,10 @@ use crate::api::{ObjectKey, Resource, condition, quantity};
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
     /// Also nodes that are not known, or no more, but have pods.
-    nodes: BTreeMap<String, NodeState>,
+    nodes: BTreeMap<Arc<str>, NodeState>,
     placed: HashMap<ObjectKey, Placed>,
+    /// What placed pods need, once for all that need the same.
+    needs: HashSet<Arc<Needs>>,
     /// Pods that no node fitted when they were last looked at.
     parked: BTreeSet<ObjectKey>,
     /// Since parked pods were last handed out, some pod took less or some node offered more.
@@ -53,9 +55,9 @@ pub(super) struct Usage {
 
 #[derive(Debug)]
 struct Placed {
-    uid: String,
-    node_name: String,
-    needs: Needs,
+    uid: Box<str>,
+    node_name: Arc<str>,
+    needs: Arc<Needs>,
     certainty: Certainty,
 }
 
@@ -84,12 +86,12 @@ pub(super) enum Standing {
 impl Fleet {
     /// The nodes that have joined, by name.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&str, &NodeState)> {
-        self.nodes.iter().filter(|(_, node)| node.known).map(|(name, node)| (name.as_str(), node))
+        self.nodes.iter().filter(|(_, node)| node.known).map(|(name, node)| (&**name, node))
     }
 
     /// Takes in a node as it is now, `None` when it is gone. Returns the parked pods, which may fit now.
     pub(super) fn observe_node(&mut self, name: &str, node: Option<&Node>) -> Vec<ObjectKey> {
-        let state = self.nodes.entry(name.to_owned()).or_default();
+        let state = self.nodes.entry(name.into()).or_default();
         match node {
             Some(node) => state.observe(node),
             None => *state = NodeState { usage: std::mem::take(&mut state.usage), ..NodeState::default() },
@@ -106,7 +108,7 @@ impl Fleet {
         match pod {
             Some(pod) if !node_name.is_empty() && !has_ended(pod) => {
                 self.parked.remove(key);
-                let same = |placed: &Placed| placed.uid == pod.meta().uid && placed.node_name == node_name;
+                let same = |placed: &Placed| *placed.uid == *pod.meta().uid && *placed.node_name == *node_name;
                 match before {
                     // The spec of a pod never changes, and so neither does what it needs.
                     Some(placed) if same(placed) => self.certain(key, Certainty::Seen),
@@ -114,7 +116,7 @@ impl Fleet {
                 }
             }
             // The cache is behind the decision.
-            Some(pod) if node_name.is_empty() && before.is_some_and(|placed| placed.uid == pod.meta().uid) => {}
+            Some(pod) if node_name.is_empty() && before.is_some_and(|placed| *placed.uid == *pod.meta().uid) => {}
             Some(_) => self.take_away(key),
             None => {
                 self.parked.remove(key);
@@ -126,9 +128,9 @@ impl Fleet {
 
     /// Where a pod stands that the cache shows without a node.
     pub(super) fn standing(&self, key: &ObjectKey, uid: &str) -> Standing {
-        match self.placed.get(key).filter(|placed| placed.uid == uid) {
+        match self.placed.get(key).filter(|placed| *placed.uid == *uid) {
             None => Standing::Free,
-            Some(placed) if placed.certainty == Certainty::Assumed => Standing::Assumed(placed.node_name.clone()),
+            Some(placed) if placed.certainty == Certainty::Assumed => Standing::Assumed(placed.node_name.to_string()),
             Some(_) => Standing::Bound,
         }
     }
@@ -173,15 +175,29 @@ impl Fleet {
 
     fn place(&mut self, key: &ObjectKey, uid: &str, node_name: &str, needs: Needs, certainty: Certainty) {
         self.take_away(key);
-        self.nodes.entry(node_name.to_owned()).or_default().usage.add(&needs);
-        let placed = Placed { uid: uid.to_owned(), node_name: node_name.to_owned(), needs, certainty };
-        self.placed.insert(key.clone(), placed);
+        let node_name = self.nodes.get_key_value(node_name).map_or_else(|| node_name.into(), |(name, _)| name.clone());
+        self.nodes.entry(node_name.clone()).or_default().usage.add(&needs);
+        let needs = self.share(needs);
+        self.placed.insert(key.clone(), Placed { uid: uid.into(), node_name, needs, certainty });
+    }
+
+    fn share(&mut self, needs: Needs) -> Arc<Needs> {
+        if let Some(shared) = self.needs.get(&needs) {
+            return shared.clone();
+        }
+        let shared = Arc::new(needs);
+        self.needs.insert(shared.clone());
+        shared
     }
 
     fn take_away(&mut self, key: &ObjectKey) {
         let Some(placed) = self.placed.remove(key) else { return };
         if let Some(node) = self.nodes.get_mut(&placed.node_name) {
             node.usage.subtract(&placed.needs);
+        }
+        // Ours, and the one of the set.
+        if Arc::strong_count(&placed.needs) == 2 {
+            self.needs.remove(&*placed.needs);
         }
         self.drop_if_empty(&placed.node_name);
         self.freed = true;

@@ -15,7 +15,7 @@ use decide::{Decision, decide};
 use fleet::{Fleet, Standing};
 use needs::Needs;
 
-use crate::api::v1::{ConditionStatus, EventType, Node, Pod, PodPhase};
+use crate::api::v1::{ConditionStatus, EventType, Node, Object, Pod, PodPhase, object};
 use crate::api::{Kind, ObjectKey, Resource, condition};
 use crate::client::{Cache, Client, Recorder, subject};
 use crate::error::{Error, Result};
@@ -37,6 +37,22 @@ pub fn start(client: Client, cache: Cache, clock: Clock, tasks: &Tasks) {
     let scheduler = Scheduler { client, cache: cache.clone(), recorder, clock, fleet: Mutex::default() };
     let options = Options { concurrency: BINDINGS_AT_ONCE, ..Options::default() };
     reconcile::start(scheduler, cache, options, tasks);
+}
+
+/// Takes away from a pod that has its node what neither scheduler nor controllers read of it, which is most of it. Only a pod without a node is written
+/// as it was read.
+pub fn trim(object: &mut Object) {
+    let Some(object::Kind::Pod(Pod { metadata: Some(metadata), spec: Some(spec), .. })) = &mut object.kind else { return };
+    if spec.node_name.is_empty() {
+        return;
+    }
+    metadata.annotations.clear();
+    metadata.managed_fields.clear();
+    for container in &mut spec.containers {
+        container.command.clear();
+        container.args.clear();
+        container.env.clear();
+    }
 }
 
 /// Binds pods; a key is a pod.

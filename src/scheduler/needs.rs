@@ -17,7 +17,7 @@ pub(super) const MEMORY_LIMITS: &str = "memory-limits";
 pub(super) type Port = (Protocol, u32);
 
 /// What a pod needs of a node, read from its spec once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Needs {
     pub(super) node_selector: Vec<(String, String)>,
     pub(super) capabilities: BTreeSet<&'static str>,

@@ -16,6 +16,28 @@ fn refusal(cache: &Cache, name: &str) -> Option<String> {
     Some(scheduled.message.clone())
 }
 
+#[test]
+fn of_a_pod_that_has_its_node_as_much_is_kept_as_is_read() {
+    let mut whole = pod("web");
+    let container = &mut whole.spec.get_or_insert_default().containers[0];
+    container.args = vec!["--root".into(), "/srv".into()];
+    container.ports = vec![crate::api::v1::ContainerPort { name: "http".into(), container_port: 80, ..Default::default() }];
+    whole.meta_mut().labels = [("app".to_owned(), "web".to_owned())].into();
+    whole.meta_mut().annotations = [("note".to_owned(), "long".to_owned())].into();
+    let trimmed = |pod: &Pod| {
+        let mut object = pod.clone().into_object();
+        trim(&mut object);
+        Pod::from_object(object).expect("a pod")
+    };
+    assert_eq!(trimmed(&whole), whole, "it will be written with its node");
+    let mut bound = whole.clone();
+    bound.spec.get_or_insert_default().node_name = "n1".into();
+    let kept = trimmed(&bound);
+    assert_eq!(Needs::of(&kept), Needs::of(&bound));
+    assert_eq!((&kept.meta().labels, &kept.meta().uid), (&bound.meta().labels, &bound.meta().uid));
+    assert!(kept.meta().annotations.is_empty() && kept.spec.expect("a spec").containers[0].args.is_empty());
+}
+
 #[tokio::test]
 async fn pods_are_spread_over_the_nodes() {
     let scene = Scene::start().await;

@@ -85,6 +85,15 @@ impl Snapshot {
         self.set_revision(revision);
     }
 
+    /// Holds objects that are as these events left them in the memory of the events.
+    pub(super) fn share(&mut self, events: &[Event], revision: Revision) {
+        for event in events {
+            if self.get(event.key()).is_some_and(|stored| stored.revision == revision) {
+                self.insert(event.stored(revision));
+            }
+        }
+    }
+
     pub(super) fn insert(&mut self, stored: Stored) {
         self.bytes += stored.bytes.len();
         if let Some(replaced) = self.objects.insert(Entry(Arc::new(stored))) {

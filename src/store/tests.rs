@@ -10,22 +10,27 @@ async fn commit(store: &Store, writes: impl IntoIterator<Item = Write>) -> Resul
 
 #[tokio::test]
 async fn an_objects_memory_is_shared_by_state_and_history_and_pins_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path(), HistoryLimits::default());
-    commit(&store, (0..50).map(|number| put(large_pod(&format!("p{number}"), 1000)))).await.unwrap();
-    store.close().await;
-    drop(store);
-    let store = open(folder.path(), HistoryLimits::default());
-    let commits = store.feed().after(Revision::ZERO, 10).unwrap();
-    for event in &commits[0].events {
-        let stored = store.snapshot().get(event.key()).unwrap().bytes.clone();
-        assert_eq!(stored.as_ptr_range().end, event.record().as_ptr_range().end, "one allocation");
-        assert!(event.record().len() - stored.len() <= 16);
+    // So much that a checkpoint is made when the store is closed, and so little that there is none.
+    for (bytes, checkpoints) in [(1_000, 0), (25_000, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path(), HistoryLimits::default());
+        commit(&store, (0..50).map(|number| put(large_pod(&format!("p{number}"), bytes)))).await.unwrap();
+        store.close().await;
+        drop(store);
+        let names = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(names.filter(|name| name.starts_with("checkpoint-")).count(), checkpoints);
+        let store = open(folder.path(), HistoryLimits::default());
+        let commits = store.feed().after(Revision::ZERO, 10).unwrap();
+        for event in &commits[0].events {
+            let stored = store.snapshot().get(event.key()).unwrap().bytes.clone();
+            assert_eq!(stored.as_ptr_range().end, event.record().as_ptr_range().end, "one allocation");
+            assert!(event.record().len() - stored.len() <= 16);
+        }
+        let mut starts: Vec<_> = commits[0].events.iter().map(|event| event.record().as_ptr() as usize).collect();
+        starts.sort();
+        let shortest = commits[0].events.iter().map(|event| event.record().len()).min().unwrap();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= shortest), "an allocation for each");
     }
-    let mut starts: Vec<_> = commits[0].events.iter().map(|event| event.record().as_ptr() as usize).collect();
-    starts.sort();
-    let shortest = commits[0].events.iter().map(|event| event.record().len()).min().unwrap();
-    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= shortest), "an allocation for each");
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Scene {
     /// What readers see is what the server had at that revision: never a half state, never one with a gap.
     fn check(&self) {
         if let Some(revision) = self.contents.revision() {
-            assert_eq!(*self.contents.objects(), self.history.state_at(revision));
+            assert_eq!(*self.contents.objects(), self.history.state_at(revision).into_iter().collect());
         }
     }
 }
@@ -77,7 +77,7 @@ impl Scene {
 proptest! {
     #[test]
     fn whatever_is_cut_and_compacted_readers_see_a_state_that_the_server_had(happenings in prop::collection::vec(happening(), 0..80)) {
-        let (mut scene, mut follow) = (Scene::default(), Follow::new());
+        let (mut scene, mut follow) = (Scene::default(), Follow::new(Keep::default()));
         for happening in happenings {
             match happening {
                 Happening::Put(name) => scene.history.put(&format!("p{name}")),
@@ -104,16 +104,16 @@ fn synced_at(revision: u64) -> WatchResponse {
 
 #[test]
 fn an_empty_server_is_not_resumed_since_revision_zero_would_mean_from_now_on() {
-    let mut follow = Follow::new();
-    assert_eq!(follow.message(synced_at(0)), Ok(Step::Replace(Objects::new(), Revision::ZERO)));
+    let mut follow = Follow::new(Keep::default());
+    assert_eq!(follow.message(synced_at(0)), Ok(Step::Replace(Objects::default(), Revision::ZERO)));
     follow.failed(&Error::Cancelled);
-    assert!(follow.request(&[], &Objects::new()).send_initial);
+    assert!(follow.request(&[], &Objects::default()).send_initial);
 }
 
 #[test]
 fn a_change_right_after_an_empty_state_is_not_held_back() {
     let mut history = History::default();
-    let mut follow = Follow::new();
+    let mut follow = Follow::new(Keep::default());
     follow.message(synced_at(0)).expect("an empty state");
     history.put("web");
     let step = follow.message(history.after(0).remove(0)).expect("a change");
@@ -125,11 +125,11 @@ fn a_change_right_after_an_empty_state_is_not_held_back() {
 
 #[test]
 fn a_broken_connection_is_resumed_at_the_last_revision() {
-    let mut follow = Follow::new();
+    let mut follow = Follow::new(Keep::default());
     follow.message(synced_at(7)).expect("the state");
     follow.message(WatchResponse { revision: 9, ..Default::default() }).expect("a bookmark");
     follow.failed(&Error::Unavailable("cut".into()));
-    let request = follow.request(&[], &Objects::new());
+    let request = follow.request(&[], &Objects::default());
     assert_eq!((request.from_revision, request.send_initial), (9, false));
 }
 
@@ -141,8 +141,8 @@ fn compacted() -> Error {
 fn comparing() -> (Follow, Objects) {
     let mut history = History::default();
     history.put("web");
-    let held = history.state_at(Revision(1));
-    let mut follow = Follow::new();
+    let held = history.state_at(Revision(1)).into_iter().collect();
+    let mut follow = Follow::new(Keep::default());
     follow.message(synced_at(7)).expect("the state");
     follow.failed(&compacted());
     (follow, held)
@@ -185,25 +185,25 @@ fn a_server_that_does_not_take_what_is_held_is_read_anew() {
 #[test]
 fn what_is_held_is_told_only_up_to_a_limit() {
     let (_, held) = comparing();
-    let request = WatchRequest { known: describe(&held, usize::MAX).expect("no limit"), ..Default::default() };
+    let request = WatchRequest { known: describe(held.versions(), usize::MAX).expect("no limit"), ..Default::default() };
     let bytes = prost::Message::encoded_len(&request);
-    assert!(describe(&held, bytes).is_some() && describe(&held, bytes - 1).is_none());
+    assert!(describe(held.versions(), bytes).is_some() && describe(held.versions(), bytes - 1).is_none());
 }
 
 #[test]
 fn a_server_that_goes_back_in_time_is_read_anew() {
-    let mut follow = Follow::new();
+    let mut follow = Follow::new(Keep::default());
     follow.message(synced_at(7)).expect("the state");
     let error = follow.message(WatchResponse { revision: 6, ..Default::default() }).expect_err("six after seven");
     assert_eq!(error, Error::Future { requested: Revision(7), current: Revision(6) });
     follow.failed(&error);
-    assert!(follow.request(&[], &Objects::new()).send_initial);
+    assert!(follow.request(&[], &Objects::default()).send_initial);
 }
 
 #[test]
 fn objects_of_unknown_kinds_are_skipped() {
-    let mut follow = Follow::new();
+    let mut follow = Follow::new(Keep::default());
     let unknown = Event { r#type: event::Type::Added.into(), object: Some(Object { kind: None }) };
     let step = follow.message(WatchResponse { events: vec![unknown], revision: 3, synced: true });
-    assert_eq!(step, Ok(Step::Replace(Objects::new(), Revision(3))));
+    assert_eq!(step, Ok(Step::Replace(Objects::default(), Revision(3))));
 }

@@ -52,7 +52,7 @@ fn a_refused_decision_makes_room_for_others() {
     fleet.forget(&key("web"));
     assert_eq!(fleet.standing(&key("web"), "uid-web"), Standing::Free);
     assert_eq!(fleet.observe_pod(&key("web"), None), [key("waiting")]);
-    assert!(fleet.nodes.is_empty());
+    assert!(fleet.nodes.is_empty() && fleet.needs.is_empty());
 }
 
 #[test]
@@ -119,5 +119,6 @@ proptest! {
         };
         prop_assert_eq!(usage(&fleet), usage(&fresh));
         prop_assert!(fleet.nodes.values().all(|node| node.known || node.usage.pods > 0));
+        prop_assert_eq!(&fleet.needs, &fresh.needs);
     }
 }

@@ -167,6 +167,8 @@ impl Replay<'_> {
             if commit.revision > self.checkpoint {
                 self.state.apply(&commit.events, commit.revision);
                 news = true;
+            } else {
+                self.state.share(&commit.events, commit.revision);
             }
             self.history.recall(Arc::new(commit));
         }
