@@ -198,7 +198,7 @@ pub(super) struct Delete {
     pub(super) objects: Objects,
     #[command(flatten)]
     pub(super) files: Files,
-    /// Wait until they are gone
+    /// Wait until they are gone; --wait=false only asks for it
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub(super) wait: bool,
     /// How many seconds processes get to stop, instead of what the object says; 0 means 1
@@ -210,7 +210,7 @@ pub(super) struct Delete {
     /// It is no failure if there is no such object
     #[arg(long)]
     pub(super) ignore_not_found: bool,
-    /// How long to wait until they are gone
+    /// How long to wait until they are gone; it is a failure if one is still there then
     #[arg(long, default_value = "5m", value_parser = super::age::parse_duration, value_name = "TIME")]
     pub(super) timeout: std::time::Duration,
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -27,8 +28,10 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Delete) -> Resul
     let mut failed = false;
     for key in keys {
         match client.delete_object(&key, options.clone()).await {
+            Ok(object) if is_gone(&object, args) => writeln!(console.io.out, "{} deleted", short_name(&key))?,
             Ok(object) => {
-                writeln!(console.io.out, "{} deleted", short_name(&key))?;
+                let out: &mut dyn Write = if args.wait { console.io.err } else { console.io.out };
+                writeln!(out, "{} is being deleted", short_name(&key))?;
                 waiting.insert(key, object.meta().uid.clone());
             }
             Err(Error::NotFound(_)) if args.ignore_not_found => {}
@@ -41,9 +44,15 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Delete) -> Resul
     }
     console.io.out.flush()?;
     if args.wait {
-        wait_until_gone(&client, waiting, args.timeout).await?;
+        wait_until_gone(console, &client, waiting, args.timeout).await?;
     }
     if failed { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// Whether nothing is left to wait for: a pod waits for its kubelet, and anything with finalizers for whoever owns them.
+fn is_gone(last: &Object, args: &args::Delete) -> bool {
+    // What was being deleted before, and is removed by force, keeps the time of its deletion in its last state.
+    last.meta().deletion_time.is_none() || (args.force && last.meta().finalizers.is_empty())
 }
 
 /// Which objects are to be deleted.
@@ -72,8 +81,13 @@ async fn keys(console: &mut Console<'_>, client: &Client, args: &args::Delete) -
     }
 }
 
-/// Waits until none of the objects is there any more, or another one has its name.
-async fn wait_until_gone(client: &Client, mut waiting: BTreeMap<ObjectKey, String>, timeout: Duration) -> Result<()> {
+/// Waits until none of the objects is there any more, or another one has its name, and tells of each when it is so.
+async fn wait_until_gone(
+    console: &mut Console<'_>,
+    client: &Client,
+    mut waiting: BTreeMap<ObjectKey, String>,
+    timeout: Duration,
+) -> Result<()> {
     if waiting.is_empty() {
         return Ok(());
     }
@@ -82,19 +96,23 @@ async fn wait_until_gone(client: &Client, mut waiting: BTreeMap<ObjectKey, Strin
     let mut changes = cache.subscribe();
     let gone = async {
         if !cache.synced().await {
-            return;
+            return Ok(());
         }
         loop {
-            waiting.retain(|key, uid| cache.get_object(key).is_some_and(|object| object.meta().uid == *uid));
+            let is_there = |key: &ObjectKey, uid: &mut String| cache.get_object(key).is_some_and(|object| object.meta().uid == *uid);
+            for (key, _) in waiting.extract_if(.., |key, uid| !is_there(key, uid)) {
+                writeln!(console.io.out, "{} deleted", short_name(&key))?;
+            }
+            console.io.out.flush()?;
             if waiting.is_empty() || changes.next().await.is_none() {
-                return;
+                return Ok(());
             }
         }
     };
     let outcome = tokio::time::timeout(timeout, gone).await;
     tasks.shutdown(Duration::from_secs(1)).await;
     match outcome {
-        Ok(()) => Ok(()),
+        Ok(told) => told,
         Err(_) => {
             let names: Vec<_> = waiting.keys().map(short_name).collect();
             Err(Failure::Failed(format!("still there after {}: {}", super::age::short(timeout), names.join(", "))))

@@ -340,13 +340,17 @@ async fn delete_waits_until_the_object_is_gone() {
     let mut pod: Pod = served.client.get("", "web").await.expect("the pod");
     pod.spec.get_or_insert_default().node_name = "n1".into();
     served.client.update(pod).await.expect("bound to a node that does not exist");
-    check(&served.run("delete pod web --timeout 50ms").await, 1, "still there after 0s: pod/web");
-    assert_eq!(served.print("delete pod web --wait=false").await, "pod/web deleted\n");
+    let asked = served.run("delete pod web --timeout 50ms").await;
+    check(&asked, 1, "still there after 0s: pod/web");
+    assert_eq!(asked.out, "", "it is not gone");
+    assert_eq!(served.print("delete pod web --wait=false").await, "pod/web is being deleted\n");
     let (waiting, forced) = tokio::join!(served.run("delete pod web"), async {
         // Whoever waits is told of it also when it began to wait before.
         served.run("delete pod web --force").await
     });
     assert_eq!((waiting.code, forced.code), (0, 0), "{}{}", waiting.err, forced.err);
+    assert_eq!((waiting.out.as_str(), forced.out.as_str()), ("pod/web deleted\n", "pod/web deleted\n"));
+    assert!(waiting.err.contains("pod/web is being deleted"), "{}", waiting.err);
     check(&forced, 0, "Warning: with --force");
     served.apiserver.shutdown().await;
 }
