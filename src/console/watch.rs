@@ -1,6 +1,6 @@
 //! `get -w`: what there is, then every change, without a gap over broken connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Console;
@@ -8,9 +8,9 @@ use super::args::{self, Output};
 use super::failure::{Result, short_name};
 use super::get::{Layout, hide_owners};
 use super::table::Table;
-use crate::api::v1::{KnownObject, Object, Selector, WatchRequest, event};
+use crate::api::v1::{Object, Selector, WatchRequest, WatchResponse, event};
 use crate::api::{Kind, ObjectKey, Revision, manifest};
-use crate::client::{Backoff, Client};
+use crate::client::{Backoff, Client, known_objects};
 use crate::error::Error;
 
 /// The longest wait before the first new connection.
@@ -24,12 +24,7 @@ pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args:
     let mut seen = Seen::default();
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
-        let request = WatchRequest {
-            selectors: selectors.clone(),
-            from_revision: seen.revision.0,
-            send_initial: seen.revision == Revision::ZERO,
-            known: if seen.revision == Revision::ZERO { seen.known() } else { Vec::new() },
-        };
+        let request = seen.request(&selectors);
         let error = match follow(console, client, request, &mut printer, &mut seen, &mut backoff).await? {
             None => return Ok(()),
             Some(error) => error,
@@ -52,13 +47,52 @@ struct Seen {
     revision: Revision,
     /// The version of each object, so that a state that is sent anew prints only what is new.
     versions: HashMap<ObjectKey, u64>,
+    /// While all of a state is being sent, whatever was printed: the objects that it has so far.
+    anew: Option<HashSet<ObjectKey>>,
 }
 
 impl Seen {
-    /// What was printed, so that only what differs is sent anew.
-    fn known(&self) -> Vec<KnownObject> {
-        let known = |(key, version): (&ObjectKey, &u64)| KnownObject { r#ref: Some(key.to_ref()), resource_version: *version };
-        self.versions.iter().map(known).collect()
+    /// What to ask for. Where no revision can be resumed from, only what differs from what was printed, unless that is too much to tell.
+    fn request(&mut self, selectors: &[Selector]) -> WatchRequest {
+        let send_initial = self.revision == Revision::ZERO;
+        let known = match send_initial {
+            true => known_objects(self.versions.iter().map(|(key, version)| (key, *version))),
+            false => Some(Vec::new()),
+        };
+        self.anew = known.is_none().then(HashSet::new);
+        let known = known.unwrap_or_default();
+        WatchRequest { selectors: selectors.to_vec(), from_revision: self.revision.0, send_initial, known }
+    }
+
+    /// What of a message was not printed yet.
+    fn news(&mut self, message: WatchResponse, mut hide: impl FnMut(&mut Object)) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for event in message.events {
+            let is_deletion = event.r#type() == event::Type::Deleted;
+            let Some((mut object, key)) = event.object.and_then(|object| object.key().map(|key| (object, key))) else { continue };
+            hide(&mut object);
+            let version = object.meta().resource_version;
+            if is_deletion {
+                lines.extend(self.versions.remove(&key).map(|_| Line::Deleted(key, object)));
+                continue;
+            }
+            if let Some(shown) = &mut self.anew {
+                shown.insert(key.clone());
+            }
+            if self.versions.insert(key, version) != Some(version) {
+                lines.push(Line::Present(object));
+            }
+        }
+        if message.synced
+            && let Some(shown) = self.anew.take()
+        {
+            let gone = self.versions.extract_if(|key, _| !shown.contains(key));
+            lines.extend(gone.map(|(key, _)| (Object::bare(&key, message.revision), key)).map(|(object, key)| Line::Deleted(key, object)));
+        }
+        if message.revision > 0 {
+            self.revision = Revision(message.revision);
+        }
+        lines
     }
 }
 
@@ -85,35 +119,20 @@ async fn follow(
         };
         backoff.reset();
         seen.anything = true;
-        let mut changed = Vec::new();
-        for event in message.events {
-            let is_deletion = event.r#type() == event::Type::Deleted;
-            let Some((mut object, key)) = event.object.and_then(|object| object.key().map(|key| (object, key))) else { continue };
-            hide_owners(&mut object, printer.args);
-            let version = object.meta().resource_version;
-            let is_new = if is_deletion {
-                seen.versions.remove(&key).is_some()
-            } else {
-                seen.versions.insert(key.clone(), version) != Some(version)
-            };
-            if is_new {
-                changed.push(if is_deletion { Line::Deleted(key, object) } else { Line::Present(object) });
-            }
-        }
+        let synced = message.synced;
+        let mut news = seen.news(message, |object| hide_owners(object, printer.args));
         match &mut initial {
-            Some(objects) => objects.append(&mut changed),
-            None => printer.print(console, &changed)?,
+            Some(lines) => lines.append(&mut news),
+            None => printer.print(console, &news)?,
         }
-        if message.synced {
+        if synced {
             printer.print(console, &initial.take().unwrap_or_default())?;
-        }
-        if message.revision > 0 {
-            seen.revision = Revision(message.revision);
         }
     }
 }
 
 /// What there is to say of an object.
+#[derive(Debug)]
 enum Line {
     Present(Object),
     /// It is gone; its last state, or no more of that than its metadata.
@@ -192,5 +211,50 @@ impl Printer<'_> {
         });
         text.extend(rows.iter().map(|row| table.line(row) + "\n"));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1::Event;
+
+    /// So long that some hundred thousand of them are more than a request may tell.
+    fn key(index: usize) -> ObjectKey {
+        ObjectKey::new(Kind::Pod, "default", &format!("{}-{index:07}", "x".repeat(240)))
+    }
+
+    fn state(indexes: impl Iterator<Item = usize>, revision: u64) -> WatchResponse {
+        let event = |index| Event { r#type: event::Type::Added.into(), object: Some(Object::bare(&key(index), index as u64 + 1)) };
+        WatchResponse { events: indexes.map(event).collect(), revision, synced: true }
+    }
+
+    #[test]
+    fn more_than_can_be_told_is_sent_anew_and_only_what_differs_is_printed() {
+        const MANY: usize = 130_000;
+        let mut seen = Seen::default();
+        assert!(seen.request(&[]).send_initial);
+        assert_eq!(seen.news(state(0..MANY, 1_000_000), |_| {}).len(), MANY);
+        assert_eq!(seen.request(&[]).from_revision, 1_000_000);
+        // As after the history is gone.
+        seen.revision = Revision::ZERO;
+        let request = seen.request(&[]);
+        assert!(request.send_initial && request.known.is_empty());
+        let news = seen.news(state((0..=MANY).filter(|index| *index != 7), 2_000_000), |_| {});
+        assert!(
+            matches!(&news[..], [Line::Present(new), Line::Deleted(gone, _)] if new.key() == Some(key(MANY)) && *gone == key(7)),
+            "{news:?}"
+        );
+        assert!(seen.request(&[]).from_revision == 2_000_000 && seen.anew.is_none());
+    }
+
+    #[test]
+    fn what_was_printed_is_told_if_it_can_be() {
+        let mut seen = Seen::default();
+        seen.news(state(0..3, 10), |_| {});
+        seen.revision = Revision::ZERO;
+        let request = seen.request(&[]);
+        assert_eq!((request.send_initial, request.known.len()), (true, 3));
+        assert!(seen.news(state(3..4, 11), |_| {}).len() == 1, "the others are as they were");
     }
 }
