@@ -18,7 +18,7 @@
 //!
 //! The modules, each importing only from those above it (tests/tidy.rs holds the exact table):
 //!
-//! - [`api`]: the nouns, generated from proto/, and what can be said of them without IO; [`error`], [`time`], [`tasks`], [`telemetry`].
+//! - [`api`]: the nouns, generated from proto/, and what can be said of them without IO; [`error`], [`time`], [`tasks`], [`telemetry`], [`arguments`].
 //! - [`store`]: the state, its committer and the durable log. [`watch`]: commits to watchers.
 //! - [`apiserver`]: the gRPC services over both.
 //! - [`client`]: the typed client and the cache that follows a watch. [`reconcile`]: the loop that every controller runs in.
@@ -29,6 +29,7 @@
 //! `store/backend/embedded/committer.rs` for how they are kept. ARCHITECTURE.md names the invariants and the tests that hold them.
 pub mod api;
 pub mod apiserver;
+pub mod arguments;
 pub mod client;
 pub mod cluster;
 pub mod console;

@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("time", &["api", "error"]),
     ("tasks", &[]),
     ("telemetry", &[]),
+    ("arguments", &[]),
     ("store", &["api", "error", "time", "tasks"]),
     ("watch", &["api", "error", "time", "tasks", "store"]),
     ("apiserver", &["api", "error", "time", "tasks", "store", "watch"]),
@@ -22,10 +23,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("controllers", &["api", "error", "time", "tasks", "client", "reconcile"]),
     ("scheduler", &["api", "error", "time", "tasks", "client", "reconcile"]),
     ("kubelet", &["api", "error", "time", "tasks", "client", "reconcile"]),
-    ("console", &["api", "error", "time", "tasks", "client", "reconcile"]),
+    ("console", &["api", "error", "time", "tasks", "arguments", "client", "reconcile"]),
     ("cluster", &["api", "error", "time", "tasks", "client", "apiserver", "controllers", "scheduler", "kubelet"]),
     ("testing", &["api", "error", "time", "tasks", "client", "cluster", "apiserver", "controllers", "scheduler", "kubelet", "watch"]),
-    ("bin", &["error", "time", "tasks", "telemetry", "client", "apiserver", "kubelet", "cluster", "console"]),
+    ("bin", &["error", "time", "tasks", "telemetry", "arguments", "client", "apiserver", "kubelet", "cluster", "console"]),
 ];
 
 /// Single files that may import more than their module, and why.

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use bluebird::apiserver::{self, Args, Command};
+use bluebird::arguments;
 use bluebird::cluster::ControlPlane;
 use bluebird::time::Clock;
-use clap::Parser as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse();
     bluebird::telemetry::init("info");
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,

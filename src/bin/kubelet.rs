@@ -2,16 +2,14 @@
 
 use bluebird::client::Client;
 use bluebird::time::Clock;
-use bluebird::{kubelet, telemetry};
-use clap::Parser;
+use bluebird::{arguments, kubelet, telemetry};
 
 fn main() -> anyhow::Result<()> {
     if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
         kubelet::shim::main(std::env::args_os());
     }
     telemetry::init("info");
-    let arguments = kubelet::Arguments::parse();
-    tokio::runtime::Runtime::new()?.block_on(run(arguments))
+    tokio::runtime::Runtime::new()?.block_on(run(arguments::parse()))
 }
 
 async fn run(arguments: kubelet::Arguments) -> anyhow::Result<()> {

@@ -38,9 +38,10 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use prost_types::Timestamp;
 
-use self::args::{Cli, Command, DEFAULT_SERVER, Target};
+use self::args::{Cli, Command, Target};
 use self::failure::{Failure, Result};
 use crate::api::DEFAULT_NAMESPACE;
+use crate::arguments::without_empty_variables;
 use crate::client::Client;
 use crate::time::Clock;
 
@@ -71,9 +72,7 @@ struct Console<'io> {
 
 impl Console<'_> {
     fn client(&self) -> Result<Client> {
-        // An empty BLUEBIRD_SERVER is how a shell unsets it for one command.
-        let server = if self.target.server.is_empty() { DEFAULT_SERVER } else { &self.target.server };
-        Client::new(server).map_err(|error| Failure::Usage(failure::describe(&error)))
+        Client::new(&self.target.server).map_err(|error| Failure::Usage(failure::describe(&error)))
     }
 
     fn now(&self) -> Timestamp {
@@ -103,7 +102,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, io: Surroundings<'_>)
 
 /// `up` asks no server but the one that it starts.
 fn parse(args: impl IntoIterator<Item = OsString>) -> clap::error::Result<Cli> {
-    let mut command = Cli::command();
+    let mut command = without_empty_variables(Cli::command());
     let matches = command.try_get_matches_from_mut(args)?;
     if let Some(("up", up)) = matches.subcommand()
         && up.value_source("server") == Some(ValueSource::CommandLine)

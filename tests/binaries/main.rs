@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod apiserver_killed;
+mod backup;
 mod follower;
 mod kubelet_killed;
 mod program;
@@ -13,3 +14,4 @@ mod restored;
 mod slow_network;
 mod up;
 mod up_output;
+mod variables;
