@@ -9,6 +9,8 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 pub const SYSTEM_NAMESPACE: &str = "bluebird-system";
 /// The finalizer that every namespace is created with, and that its controller removes once the namespace is empty.
 pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
+/// The annotation of the namespace [`DEFAULT_NAMESPACE`] that says from which range the cluster's services have their addresses.
+pub const SERVICE_CIDR_ANNOTATION: &str = "bluebird/service-cidr";
 /// The label of objects that were applied as parts of a set: its name.
 pub const APPLY_SET_LABEL: &str = "bluebird/apply-set";
 

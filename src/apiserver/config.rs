@@ -17,7 +17,8 @@ pub struct Config {
     pub listen: Listen,
     /// Speak plaintext also on addresses that other machines can reach.
     pub insecure_plaintext: bool,
-    /// The range that services have their addresses from, in CIDR notation. It is told to every node that joins.
+    /// The range that services have their addresses from, in CIDR notation. It is told to every node that joins, and recorded in the store: another one is
+    /// refused later.
     pub service_cidr: String,
     /// How long ago a watch can reach back.
     pub history_age: Duration,
@@ -89,7 +90,7 @@ pub struct Args {
     /// Speak plaintext also on addresses that other machines can reach. Everybody who can connect then rules the cluster
     #[arg(long, env = "BLUEBIRD_INSECURE_PLAINTEXT")]
     insecure_plaintext: bool,
-    /// The range that services have their addresses from
+    /// The range that services have their addresses from. It is the cluster's: a start with another one than before, or than other apiservers have, is refused
     #[arg(long, env = "BLUEBIRD_SERVICE_CIDR", value_name = "CIDR", default_value = Config::DEFAULT_SERVICE_CIDR, value_parser = cidr)]
     service_cidr: String,
     /// For how many seconds a change is kept, so that a watch can resume before it. The time in which no apiserver ran is not counted

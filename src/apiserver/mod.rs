@@ -20,6 +20,7 @@ mod parts;
 mod peers;
 mod readiness;
 mod serve;
+mod service_cidr;
 mod sessions;
 mod shared;
 mod start;

@@ -24,8 +24,8 @@ use super::shared::{self, Shared};
 use super::watch::Watches;
 use super::workload::Workloads;
 use super::writer::Writer;
-use super::{Config, Listen, metrics};
-use crate::api::FILE_DESCRIPTOR_SET;
+use super::{Config, Listen, metrics, service_cidr};
+use crate::api::{DEFAULT_NAMESPACE, FILE_DESCRIPTOR_SET, SERVICE_CIDR_ANNOTATION};
 use crate::error::Error;
 use crate::store::{HistoryLimits, OpenError, Options, Store};
 use crate::tasks::Tasks;
@@ -65,6 +65,13 @@ pub enum StartError {
     Store(OpenError),
     /// The store refused the first write.
     FirstWrite(Error),
+    /// The services of the cluster have their addresses from another range.
+    ServiceCidr {
+        /// The cluster's.
+        cluster: String,
+        /// Ours.
+        given: String,
+    },
 }
 
 /// Starts an apiserver: when this returns it answers.
@@ -74,10 +81,13 @@ pub enum StartError {
 pub async fn start(config: Config, clock: Clock) -> Result<Apiserver, StartError> {
     let listener = Listener::bind(&config).await?;
     let store = open(&config, clock.clone()).await?;
-    let is_shared = store.is_shared();
-    let mut apiserver = begin(config, listener, &store, is_shared, clock).await?;
-    apiserver.store = Some(store);
-    Ok(apiserver)
+    match begin(config, listener, &store, store.is_shared(), clock).await {
+        Ok(apiserver) => Ok(Apiserver { store: Some(store), ..apiserver }),
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    }
 }
 
 /// Starts one of several apiservers on a store within this process, which outlives them.
@@ -94,13 +104,7 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     let listen = listener.address().map_err(|error| StartError::Bind { listen: config.listen.clone(), error })?;
     let writer = Writer { store: store.clone(), clock };
     let id = shared::new_id();
-    let shared = match first_writes(&writer, is_shared, &id, listen.url(), config.lease_duration).await {
-        Ok(shared) => shared,
-        Err(error) => {
-            store.close().await;
-            return Err(StartError::FirstWrite(error));
-        }
-    };
+    let shared = first_writes(&writer, is_shared, &id, listen.url(), &config).await?;
     let serving = Arc::new(Tasks::new(CancellationToken::new()));
     let stopping = serving.token();
     let hub = Hub::new(store);
@@ -197,19 +201,23 @@ async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
 const FIRST_WRITES: Duration = Duration::from_secs(15);
 
 /// What has to be in the store before anybody is answered. A store of several may be away just now, as when it was opened: it may be starting, too.
-async fn first_writes(writer: &Writer, is_shared: bool, id: &str, url: String, lease: Duration) -> Result<Option<Shared>, Error> {
+async fn first_writes(writer: &Writer, is_shared: bool, id: &str, url: String, config: &Config) -> Result<Option<Shared>, StartError> {
+    let prepare = async || {
+        writer.create_own_namespaces(is_shared, &config.service_cidr).await.map_err(StartError::FirstWrite)?;
+        service_cidr::settle(writer, &config.service_cidr).await
+    };
     if !is_shared {
-        return writer.create_own_namespaces(false).await.map(|()| None);
+        return prepare().await.map(|()| None);
     }
     let write = async || {
-        writer.create_own_namespaces(true).await?;
-        Shared::begin(id, url.clone(), lease, writer.clone()).await
+        prepare().await?;
+        Shared::begin(id, url.clone(), config.lease_duration, writer.clone()).await.map_err(StartError::FirstWrite)
     };
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     let deadline = Instant::now() + FIRST_WRITES;
     loop {
         match write().await {
-            Err(error @ (Error::NotDone(_) | Error::Unavailable(_))) if Instant::now() < deadline => {
+            Err(StartError::FirstWrite(error @ (Error::NotDone(_) | Error::Unavailable(_)))) if Instant::now() < deadline => {
                 tracing::warn!(%error, "the store is out of reach; trying again");
                 tokio::time::sleep(backoff.next_delay()).await;
             }
@@ -271,6 +279,10 @@ impl fmt::Display for StartError {
             StartError::Bind { listen, error } => write!(f, "can't listen on {listen}: {error}; choose another address with --listen"),
             StartError::Store(error) => error.fmt(f),
             StartError::FirstWrite(error) => write!(f, "can't write to the store: {error}"),
+            StartError::ServiceCidr { cluster, given } => write!(
+                f,
+                "the services of this cluster have their addresses from {cluster}, and this apiserver was told {given}: start it with --service-cidr {cluster}; or, to                  change it for the whole cluster, set the annotation {SERVICE_CIDR_ANNOTATION} of the namespace {DEFAULT_NAMESPACE} and start every apiserver anew"
+            ),
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::service_cidr;
 use super::writes::{self, Change};
 use crate::api::v1::{DeleteRequest, Node, Object, ObjectRef};
 use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Resource as _, SYSTEM_NAMESPACE};
@@ -30,6 +31,14 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// The object.
+    pub(super) fn into_object(self) -> Object {
+        match self {
+            Answer::Stored(stored) => stored.decode(),
+            Answer::Planned(object) => *object,
+        }
+    }
+
     /// The encoded object.
     pub(super) fn into_bytes(self) -> Bytes {
         match self {
@@ -45,10 +54,12 @@ impl Answer {
 }
 
 impl Writer {
-    /// Makes sure that the namespaces exist that always do.
-    pub(super) async fn create_own_namespaces(&self, is_shared: bool) -> Result<()> {
-        for name in [Some(DEFAULT_NAMESPACE), is_shared.then_some(SYSTEM_NAMESPACE)].into_iter().flatten() {
-            match self.create(namespace(name), false).await {
+    /// Makes sure that the namespaces exist that always do. A new cluster has its services' addresses from this range.
+    pub(super) async fn create_own_namespaces(&self, is_shared: bool, service_cidr: &str) -> Result<()> {
+        let mut default = namespace(DEFAULT_NAMESPACE);
+        service_cidr::record(&mut default, service_cidr);
+        for namespace in [Some(default), is_shared.then(|| namespace(SYSTEM_NAMESPACE))].into_iter().flatten() {
+            match self.create(namespace, false).await {
                 Ok(_) | Err(Error::AlreadyExists(_)) => {}
                 Err(error) => return Err(error),
             }

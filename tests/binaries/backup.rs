@@ -4,8 +4,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use bluebird::testing::free_port;
+
 use super::follower::Follower;
-use super::program::{Program, eventually, free_port, free_range};
+use super::program::{Program, eventually, free_range};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().expect("the test's own folder");

@@ -11,8 +11,12 @@ use super::program::{Program, free_range};
 use bluebird::testing::free_port;
 
 fn apiserver(folder: &Path, name: &str, data: &Path, port: u16) -> Program {
-    let (listen, range) = (format!("127.0.0.1:{port}"), free_range());
-    let args = ["--data-dir", data.to_str().expect("text"), "--listen", &listen, "--service-cidr", &range];
+    apiserver_with(folder, name, data, port, &free_range())
+}
+
+fn apiserver_with(folder: &Path, name: &str, data: &Path, port: u16, range: &str) -> Program {
+    let listen = format!("127.0.0.1:{port}");
+    let args = ["--data-dir", data.to_str().expect("text"), "--listen", &listen, "--service-cidr", range];
     Program::start(folder, name, env!("CARGO_BIN_EXE_apiserver"), &args)
 }
 
@@ -38,14 +42,13 @@ async fn a_data_folder_and_a_port_serve_one_apiserver_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_writes_answers_reads_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (data, port) = (folder.path().join("data"), free_port());
+    let (data, port, range) = (folder.path().join("data"), free_port(), free_range());
     let url = format!("http://127.0.0.1:{port}");
     // No file may grow beyond 256 blocks of 512 or 1024 bytes, which depends on the shell.
     let script = format!(
-        "trap '' XFSZ; ulimit -f 256; exec {} --data-dir {} --listen 127.0.0.1:{port} --service-cidr {}",
+        "trap '' XFSZ; ulimit -f 256; exec {} --data-dir {} --listen 127.0.0.1:{port} --service-cidr {range}",
         env!("CARGO_BIN_EXE_apiserver"),
-        data.display(),
-        free_range()
+        data.display()
     );
     // What it says must not fill up its own log.
     let mut starved = Program::start(folder.path(), "starved", "/bin/sh", &["-c", &format!("RUST_LOG=error; export RUST_LOG; {script}")]);
@@ -63,7 +66,7 @@ async fn a_full_disk_refuses_writes_answers_reads_and_loses_nothing() {
     assert_eq!(follower.client.list::<Lease>("").await.expect("reads are answered"), sorted(&acknowledged));
     starved.kill();
 
-    let mut fed = apiserver(folder.path(), "fed", &data, port);
+    let mut fed = apiserver_with(folder.path(), "fed", &data, port, &range);
     let follower = Follower::connect(&url).await;
     assert_eq!(follower.client.list::<Lease>("").await.expect("reads are answered"), sorted(&acknowledged));
     follower.client.create(lease("more", 10_000)).await.expect("there is space again");

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fault::{Fault, a_while};
+use crate::program::free_range;
 use crate::servers::Server;
 
 /// One apiserver with its folder, or several on one etcd.
@@ -23,10 +24,10 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts one apiserver, or three on this etcd.
     pub(crate) async fn start(folder: &Path, etcd: Option<Etcd>) -> Fleet {
-        let mut servers = Vec::new();
+        let (mut servers, range) = (Vec::new(), free_range());
         for number in 0..if etcd.is_some() { 3 } else { 1 } {
             let address = etcd.as_ref().map(|etcd| etcd.addresses()[0]);
-            servers.push(Server::start(folder, &format!("apiserver-{number}"), address).await);
+            servers.push(Server::start(folder, &format!("apiserver-{number}"), address, &range).await);
         }
         Fleet { servers, etcd, forgettable: 0, revived: 0 }
     }

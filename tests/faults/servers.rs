@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::fault::{Fault, a_while};
-use crate::program::{Program, free_range};
+use crate::program::Program;
 
 /// How many lines of a program that has ended are shown.
 const LAST_WORDS: usize = 8;
@@ -27,7 +27,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts one. Its data is in a folder of this name, or in the etcd at this address.
-    pub(crate) async fn start(folder: &Path, name: &str, etcd: Option<SocketAddr>) -> Server {
+    pub(crate) async fn start(folder: &Path, name: &str, etcd: Option<SocketAddr>, range: &str) -> Server {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let store = match etcd {
             Some(etcd) => Some(Cable::new(etcd).await.expect("a free port")),
@@ -37,7 +37,7 @@ impl Server {
             Some(cable) => ("--store", cable.url().replace("http:", "etcd:")),
             None => ("--data-dir", folder.join(name).to_str().expect("text").to_owned()),
         };
-        let args: Vec<String> = [flag, &place, "--listen", &listen.to_string(), "--service-cidr", &free_range()].map(str::to_owned).into();
+        let args: Vec<String> = [flag, &place, "--listen", &listen.to_string(), "--service-cidr", range].map(str::to_owned).into();
         let program = run(folder, name, &args);
         let cable = Cable::new(listen).await.expect("a free port");
         Server { folder: folder.to_owned(), name: name.to_owned(), args, program, cable, store }

@@ -3,6 +3,7 @@ use tokio::net::TcpStream;
 
 use super::watch::end;
 use super::*;
+use crate::api::SERVICE_CIDR_ANNOTATION;
 use crate::api::v1::{Selector, WatchRequest};
 use crate::apiserver::StartError;
 
@@ -61,6 +62,31 @@ async fn a_port_that_is_taken_is_named() {
     let taken = Config { listen: running.apiserver.listen().clone(), ..config(&other) };
     let refusal = start_error(taken).await;
     assert!(refusal.contains(&address(&running)) && refusal.contains("--listen"), "{refusal}");
+}
+
+#[tokio::test]
+async fn the_range_of_service_addresses_is_the_clusters_and_another_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |cidr: &str| Config { service_cidr: cidr.to_owned(), ..config(&folder) };
+    let first = start(with("10.0.0.0/24"), Clock::system()).await.unwrap();
+    let mut default: Namespace = Client::from_channel(first.channel()).get("", "default").await.unwrap();
+    assert_eq!(default.meta().annotations[SERVICE_CIDR_ANNOTATION], "10.0.0.0/24");
+    first.shutdown().await;
+    let refusal = start_error(with("10.1.0.0/24")).await;
+    assert!(refusal.contains("have their addresses from 10.0.0.0/24") && refusal.contains("told 10.1.0.0/24"), "{refusal}");
+
+    // The store is free again, and nothing has changed.
+    let again = start(with("10.0.0.0/24"), Clock::system()).await.unwrap();
+    let client = Client::from_channel(again.channel());
+    assert_eq!(client.get::<Namespace>("", "default").await.unwrap(), default);
+    // A cluster of an older version has recorded none.
+    default.meta_mut().annotations.clear();
+    client.update(default).await.unwrap();
+    again.shutdown().await;
+    let other = start(with("10.1.0.0/24"), Clock::system()).await.unwrap();
+    let recorded: Namespace = Client::from_channel(other.channel()).get("", "default").await.unwrap();
+    assert_eq!(recorded.meta().annotations[SERVICE_CIDR_ANNOTATION], "10.1.0.0/24");
+    other.shutdown().await;
 }
 
 #[tokio::test]

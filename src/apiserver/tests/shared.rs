@@ -10,7 +10,10 @@ use super::node::{Kubelet, join, ready_node, ready_reason};
 use super::*;
 use crate::api::SYSTEM_NAMESPACE;
 use crate::api::v1::tunnel_request::Message;
-use crate::api::v1::{AwaitRoutes, ConditionStatus, Heartbeat, Lease, Node, NodeSession, RoutesApplied, session_request, session_response};
+use crate::api::v1::{
+    AwaitRoutes, ConditionStatus, Heartbeat, Lease, ListRequest, Node, NodeSession, RoutesApplied, Selector, session_request,
+    session_response,
+};
 use crate::apiserver::start_beside;
 use crate::client::Patience;
 use crate::store::{HistoryLimits, Options, Store};
@@ -37,6 +40,40 @@ impl Scene {
         let client = Client::from_channel(apiserver.channel());
         (apiserver, client)
     }
+}
+
+#[tokio::test]
+async fn the_pages_of_a_list_come_from_one_apiserver_and_another_one_says_to_begin_anew() {
+    let scene = Scene::new();
+    let ((one, first), (other, second)) = (scene.start().await, scene.start().await);
+    for name in ["a", "b", "c"] {
+        first.create(pod(name)).await.unwrap();
+    }
+    let selector = Some(Selector { kind: "Pod".into(), ..Default::default() });
+    let page = |continue_token: String| ListRequest { selector: selector.clone(), limit: 2, continue_token };
+    let begun = first.list_page(page(String::new())).await.unwrap();
+    assert_eq!((begun.objects.len(), begun.continue_token.is_empty()), (2, false));
+    let elsewhere = second.list_page(page(begun.continue_token.clone())).await;
+    assert!(matches!(&elsewhere, Err(Error::TokenExpired { revision }) if revision.0 == begun.revision), "{elsewhere:?}");
+    assert_eq!(first.list_page(page(begun.continue_token)).await.unwrap().objects.len(), 1);
+    one.shutdown().await;
+    other.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_apiserver_with_another_range_of_service_addresses_does_not_join_the_others() {
+    let scene = Scene::new();
+    let (apiserver, client) = scene.start().await;
+    let other = Config { service_cidr: "10.9.0.0/16".into(), ..config(&scene.folder) };
+    let refused = start_beside(other.clone(), &scene.store, Clock::system()).await.err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|why| why.contains("127.96.0.0/12") && why.contains("10.9.0.0/16")), "{refused:?}");
+    assert_eq!(client.list::<Lease>(SYSTEM_NAMESPACE).await.unwrap().len(), 1, "it has left no trace");
+    // It can be changed: say so where it is recorded, and start anew.
+    let mut default: crate::api::v1::Namespace = client.get("", "default").await.unwrap();
+    default.meta_mut().annotations.insert(crate::api::SERVICE_CIDR_ANNOTATION.into(), other.service_cidr.clone());
+    client.update(default).await.unwrap();
+    apiserver.shutdown().await;
+    start_beside(other, &scene.store, Clock::system()).await.unwrap().shutdown().await;
 }
 
 /// Does something while kubelets give signs of life.
