@@ -186,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Reads one page of a list.
+    /// Reads one page of a list. [`Error::TokenExpired`] says that its state is gone, or with another apiserver: begin the list anew.
     pub async fn list_page(&self, request: ListRequest) -> Result<ListResponse> {
         self.read(request, |channel, request| async move { control_plane(channel).list(request).await }).await
     }
