@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(super) struct Member {
 pub(super) enum Fault {
     /// Nothing was done. Another member may be asked, or the same one later.
     NotDone(String),
+    /// Nothing was done, since the two ends don't take each other's certificate, or one of them speaks no TLS. Another member may be asked.
+    Handshake(String),
     /// It may have been done.
     Open(String),
     /// Nothing was done, since etcd has no space.
@@ -70,7 +73,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::NotDone(why) | Fault::Open(why) | Fault::NoSpace(why) | Fault::Busy(why) => f.write_str(why),
-            Fault::Login(why) | Fault::Refused(why) | Fault::Senseless(why) => f.write_str(why),
+            Fault::Handshake(why) | Fault::Login(why) | Fault::Refused(why) | Fault::Senseless(why) => f.write_str(why),
             Fault::Compacted => f.write_str("the revision has been compacted"),
         }
     }
@@ -144,7 +147,7 @@ impl Kv {
                 Err(fault) => fault,
             };
             let another_may_answer = match &fault {
-                Fault::NotDone(_) => true,
+                Fault::NotDone(_) | Fault::Handshake(_) => true,
                 Fault::Open(_) => repeatable,
                 _ => return Err(fault),
             };
@@ -244,10 +247,13 @@ fn client(member: &Member) -> KvClient<Channel> {
 }
 
 /// What a status means. etcd has its own codes only as texts (`api/v3rpc/rpctypes/error.go` there), where one gRPC code stands for several.
-fn fault(status: &Status, address: &str) -> Fault {
+pub(super) fn fault(status: &Status, address: &str) -> Fault {
     let said = status.message();
     let why = format!("{address}: {said}");
     match status.code() {
+        _ if never_sent(status) && is_handshake(status) => {
+            Fault::Handshake(format!("can't speak TLS with {address}: {}", innermost(status)))
+        }
         _ if never_sent(status) => Fault::NotDone(format!("can't reach {address}: {}", innermost(status))),
         // Said before anything is begun.
         Code::Unavailable if said.ends_with("no leader") => Fault::NotDone(why),
@@ -279,6 +285,12 @@ fn fault(status: &Status, address: &str) -> Fault {
 /// Whether it was the connection that failed, before anything was written to it.
 fn never_sent(status: &Status) -> bool {
     causes(status).any(|cause| cause.is::<tonic::ConnectError>() || cause.downcast_ref().is_some_and(hyper::Error::is_canceled))
+}
+
+/// Whether what failed is the TLS, which is told as data that makes no sense: a connection that is refused or breaks has errors of its own.
+fn is_handshake(status: &Status) -> bool {
+    let is_nonsense = |cause: &io::Error| cause.kind() == io::ErrorKind::InvalidData;
+    causes(status).any(|cause| cause.downcast_ref().is_some_and(is_nonsense))
 }
 
 /// The reason that says most.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request};
 
-use super::kv::{Fault, Member};
+use super::kv::{Fault, Member, fault};
 use super::rpc::AuthenticateRequest;
 use super::rpc::auth_client::AuthClient;
 
@@ -76,7 +76,10 @@ impl Login {
             Ok(Err(status)) if status.code() == Code::InvalidArgument => {
                 Err(Fault::Refused(format!("{} doesn't let user {:?} in: {}", member.address, self.username, status.message())))
             }
-            Ok(Err(status)) => Err(not_done(status.message().to_owned())),
+            Ok(Err(status)) => match fault(&status, &member.address) {
+                handshake @ Fault::Handshake(_) => Err(handshake),
+                _ => Err(not_done(status.message().to_owned())),
+            },
             Err(_) => Err(not_done(format!("no answer within {} s", AUTHENTICATE.as_secs()))),
         }
     }

@@ -196,7 +196,7 @@ async fn until_end(ends: CancellationToken, work: impl Future<Output = ()>) {
     ends.run_until_cancelled(work).await;
 }
 
-/// Tries again for a while when etcd can't be reached: it may be starting, too.
+/// Tries again for a while when etcd can't be reached: it may be starting, too. A certificate doesn't become right by that.
 async fn patiently<T, F: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -> F) -> Result<T, Fault> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     let deadline = tokio::time::Instant::now() + OPEN;
@@ -214,7 +214,7 @@ async fn patiently<T, F: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -
 /// What somebody hears whose write failed.
 fn write_error(fault: Fault) -> Error {
     match fault {
-        Fault::NotDone(why) => Error::NotDone(format!("etcd can't write: {why}")),
+        Fault::NotDone(why) | Fault::Handshake(why) => Error::NotDone(format!("etcd can't write: {why}")),
         Fault::Open(why) => Error::Unavailable(format!("etcd may or may not have written it: {why}")),
         Fault::NoSpace(why) => {
             let help = "make space there (compact, defragment or raise --quota-backend-bytes), then: etcdctl alarm disarm";
