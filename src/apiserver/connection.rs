@@ -120,6 +120,8 @@ fn builder(begun: Begun) -> auto::Builder<Begun> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(MAX_HEADERS);
+        .max_header_list_size(MAX_HEADERS)
+        // No client of gRPC looks at it.
+        .auto_date_header(false);
     builder
 }

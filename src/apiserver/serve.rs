@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{Method, Request, Response, StatusCode, Version};
+use futures_util::future::{Either, TryFutureExt as _};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -22,11 +23,16 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service;
 
 use super::connection::{self, Connection};
+use super::control_plane::ControlPlane;
+use super::generated::control_plane_service_server::{ControlPlaneServiceServer, SERVICE_NAME};
 use super::listen::{Listener, Transport};
 use super::metrics::RpcMetrics;
 use super::stopping_error;
 use super::watch::{self, Watches};
 use crate::tasks::Tasks;
+
+/// Answers every method of the control plane but Watch.
+pub(super) type ControlPlaneServer = ControlPlaneServiceServer<Arc<ControlPlane>>;
 
 /// The largest request: gRPC's own default, and more than the largest transaction.
 pub(super) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -44,7 +50,7 @@ const WAITING_DUPLEXES: usize = 16;
 pub(super) struct Inside(mpsc::Sender<DuplexStream>);
 
 /// Accepts connections and serves them until `stopping`.
-pub(super) fn serve(listener: Listener, routes: Routes, watches: Watches, tasks: &Arc<Tasks>) -> Inside {
+pub(super) fn serve(listener: Listener, control_plane: ControlPlaneServer, routes: Routes, watches: Watches, tasks: &Arc<Tasks>) -> Inside {
     let (connect, inside) = mpsc::channel(WAITING_DUPLEXES);
     let stopping = tasks.token();
     let watches = Arc::new(watches);
@@ -54,6 +60,7 @@ pub(super) fn serve(listener: Listener, routes: Routes, watches: Watches, tasks:
     };
     let router = routes.prepare().into_axum_router();
     let app = App {
+        control_plane,
         router: router.route(watch::PATH, axum::routing::any(watch)).route("/metrics", axum::routing::get(super::metrics::render)),
         metrics: Arc::new(RpcMetrics::new()),
         stopping: stopping.clone(),
@@ -140,9 +147,17 @@ fn is_from_a_client<B>(request: &Request<B>) -> bool {
     !request.headers().contains_key(ORIGIN) && (reads_only || (is_grpc && request.version() == Version::HTTP_2))
 }
 
+/// Whether the service answers it, which knows nothing of watches.
+fn is_for_control_plane(path: &str) -> bool {
+    let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+    method.is_some_and(|method| method.starts_with('/')) && path != watch::PATH
+}
+
 /// What answers the requests of one connection.
 #[derive(Clone)]
 struct App {
+    /// Asked without the router, since nearly all requests are its.
+    control_plane: ControlPlaneServer,
     router: axum::Router,
     metrics: Arc<RpcMetrics>,
     stopping: CancellationToken,
@@ -173,7 +188,10 @@ impl Service<Request<hyper::body::Incoming>> for App {
         let path = request.uri().clone();
         let metrics = self.metrics.clone();
         request.extensions_mut().insert(self.connection.clone());
-        let answer = self.router.call(request);
+        let answer = match is_for_control_plane(path.path()) {
+            true => Either::Left(self.control_plane.call(request).map_ok(|response| response.map(Body::new))),
+            false => Either::Right(self.router.call(request)),
+        };
         Box::pin(async move {
             let response = answer.await?;
             metrics.answered(path.path(), response.headers(), began.elapsed());

@@ -120,8 +120,9 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
         shared,
     });
     nodes.expect_known_nodes();
-    let (health, routes) = routes(&control_plane, &nodes);
-    let inside = serve(listener, routes, watches, &serving);
+    let (health, routes) = routes(&nodes);
+    let server = ControlPlaneServiceServer::new(control_plane.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let inside = serve(listener, server, routes, watches, &serving);
     let upkeep = Tasks::new(CancellationToken::new());
     upkeep.spawn("upkeep", keep_up(control_plane, nodes.clone(), upkeep.token()));
     upkeep.spawn("lease", keep_lease(nodes.clone(), hub, upkeep.token()));
@@ -226,13 +227,12 @@ async fn first_writes(writer: &Writer, is_shared: bool, id: &str, url: String, c
     }
 }
 
-fn routes(control_plane: &Arc<ControlPlane>, nodes: &Arc<Nodes>) -> (HealthReporter, Routes) {
+fn routes(nodes: &Arc<Nodes>) -> (HealthReporter, Routes) {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     let own = "the descriptors were made by the build of this very program";
     let maintenance = Maintenance { store: nodes.writer.store.clone(), stopping: nodes.stopping.clone() };
-    let routes = Routes::new(ControlPlaneServiceServer::new(control_plane.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(NodeServiceServer::new(nodes.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+    let routes = Routes::new(NodeServiceServer::new(nodes.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(WorkloadServiceServer::new(Workloads(nodes.clone())).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(MaintenanceServiceServer::new(maintenance).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(health_service)
