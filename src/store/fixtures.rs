@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::backend::embedded::committer::Batch;
+use super::backend::embedded::batch::Batch;
 use super::{Commit, Condition, HistoryLimits, Options, Snapshot, Store, Transaction, Write};
 use crate::api::v1::{Object, ObjectMeta, Pod, PodSpec, Service, object};
 use crate::api::{Kind, ObjectKey};

@@ -1,8 +1,8 @@
 //! The state of the cluster: in memory, ordered by key, and every change of it on disk before anybody hears of it.
 //!
-//! A [`Transaction`] goes to the one committer thread, which takes all that wait, checks their [`Condition`]s, writes them to the backend
-//! with one sync, moves the state, and answers. A reader takes a [`Snapshot`] and is in nobody's way. The last commits are kept in order, as the
-//! [`History`] that watches read through a [`Feed`].
+//! A [`Transaction`] goes to the one committer, which takes all that wait, checks their [`Condition`]s, writes them to the backend with one
+//! sync, moves the state, and answers; while a batch is being synced, the next one is decided on top of it. A reader takes a [`Snapshot`] of what is
+//! durable and is in nobody's way. The last commits are kept in order, as the [`History`] that watches read through a [`Feed`].
 
 mod backend;
 mod backup;

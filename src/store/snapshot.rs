@@ -26,7 +26,7 @@ pub struct Stored {
 impl Stored {
     /// The object as a message.
     pub fn decode(&self) -> Object {
-        Object::decode(self.bytes.as_ref()).expect("the store encoded it, and checksums guard it on disk")
+        Object::decode(self.bytes.as_ref()).expect("the store encoded it, or has read it as an object")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds of every backend. Each case runs on all of them.
 
+mod at_once;
 mod cases;
 mod restarts;
 
@@ -77,6 +78,7 @@ on_every_backend! {
     cases::of_many_who_create_the_same_object_one_does,
     cases::of_many_who_count_by_compare_and_set_each_counts_once,
     cases::both_backends_answer_the_same_to_the_same_random_transactions,
+    at_once::of_many_at_once_each_is_told_what_is_right_in_a_state_that_is_visible_then,
     restarts::a_restart_keeps_state_history_and_cluster_and_revisions_go_on,
     restarts::many_objects_of_all_sizes_are_there_after_a_restart,
     restarts::a_deleted_objects_last_state_is_in_the_history_after_a_restart,

@@ -1,16 +1,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Files;
-use crate::api::Revision;
-use crate::api::v1::event::Type;
+use super::batch::{Answer, Batch};
+use super::landing::{Beside, Landing};
 use crate::error::Result;
-use crate::store::transaction::{check_total, key_of, stamp};
-use crate::store::{Commit, Committed, Event, Feed, Snapshot, Stored, Transaction, View, Write, closed};
+use crate::store::{Feed, Transaction, closed};
 use crate::time::Clock;
 
 /// What the committer is asked to do.
@@ -23,45 +20,52 @@ pub(super) enum Request {
     Wake,
 }
 
-/// Takes transactions, as many at once as wait, and makes them durable and visible, in order.
+/// Takes transactions in order and decides them in memory; lands what was decided, a batch after the other. While one lands the next one is decided on
+/// top of it.
 ///
 /// # Guarantees
-/// A transaction is answered after the files have made it durable and after the state shows it. What they refuse was never
-/// visible. The committer never waits for a reader or a watcher.
+/// A transaction is answered after the files have made it durable and after the state shows it, and so is a refusal, as far as what it was judged by. What
+/// the files refuse was never visible, nor is anything that was decided on top of it: that is refused for the same reason. The committer never waits for a
+/// reader or a watcher.
 pub(super) struct Committer {
     feed: Feed,
-    state: Snapshot,
-    files: Files,
     requests: mpsc::Receiver<Request>,
     clock: Clock,
     killed: Arc<AtomicBool>,
-    /// Where those run that wait for answers.
-    runtime: Option<Handle>,
+    /// Was decided and does not land yet.
+    batch: Batch,
+    /// `None` while a batch lands beside.
+    landing: Option<Box<Landing>>,
+    beside: Beside,
+    /// Whom to tell that it has ended. Nothing more is taken then.
+    closing: Option<oneshot::Sender<()>>,
 }
 
-/// One durable write takes no more transactions when it has this many bytes of objects.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// And not more than this many.
-const BATCH_TRANSACTIONS: usize = 1024;
-
-/// Transactions that were done in memory, and wait for the disk.
-pub(in crate::store) struct Batch {
-    pub(in crate::store) state: Snapshot,
-    bytes: usize,
-    pub(in crate::store) commits: Vec<Arc<Commit>>,
-    answers: Vec<(Answer, Result<Committed>)>,
+/// What there is to do.
+enum Wake {
+    Request(Request),
+    Landed(Box<Landing>, Result<()>),
+    /// Nobody is left who could ask, or landing panicked.
+    Over,
 }
 
 impl Committer {
-    pub(super) fn new(feed: Feed, files: Files, requests: mpsc::Receiver<Request>, clock: Clock, killed: Arc<AtomicBool>) -> Self {
-        let runtime = Handle::try_current().ok();
-        Self { state: feed.snapshot(), feed, files, requests, clock, killed, runtime }
+    pub(super) fn new(
+        feed: Feed,
+        landing: Landing,
+        beside: Beside,
+        requests: mpsc::Receiver<Request>,
+        clock: Clock,
+        killed: Arc<AtomicBool>,
+    ) -> Self {
+        let batch = Batch::new(&feed.snapshot());
+        Self { feed, requests, clock, killed, batch, landing: Some(Box::new(landing)), beside, closing: None }
     }
 
-    /// Runs until the store is closed or killed, or all its handles are gone.
-    pub(super) fn run(mut self) {
+    /// Runs until the store is closed or killed, or all its handles are gone. Uses the runtime to wait, and nothing else runs there.
+    pub(super) fn run(mut self, runtime: &Runtime) {
         let closes_feed = ClosesFeed(self.feed.clone());
-        let closing = self.serve();
+        let closing = runtime.block_on(self.serve());
         // In this order: whoever is told that the store is closed finds its folder free and its watches ended.
         drop(self);
         drop(closes_feed);
@@ -71,72 +75,95 @@ impl Committer {
     }
 
     /// Returns whom to tell that it has ended, if somebody waits for that.
-    fn serve(&mut self) -> Option<oneshot::Sender<()>> {
+    async fn serve(&mut self) -> Option<oneshot::Sender<()>> {
         // Asked before every wait: a batch may have taken the wake-up along.
-        while !self.killed.load(Ordering::Acquire) {
-            let request = self.requests.blocking_recv()?;
-            if self.killed.load(Ordering::Acquire) {
+        while !self.is_killed() {
+            match self.wake().await {
+                Wake::Request(request) => self.take(request),
+                Wake::Landed(landing, outcome) => self.landed(landing, outcome),
+                Wake::Over => return None,
+            }
+            self.take_what_waits();
+            if self.is_killed() {
                 return None;
             }
-            if let Some(closing) = self.take_batch(request) {
-                self.requests.close();
-                self.files.close(&self.state);
+            self.land();
+            if let Some(closing) = self.close() {
                 return Some(closing);
             }
         }
         None
     }
 
-    /// Commits a first request and all that wait behind it. Returns whom to tell when it is time to close.
-    fn take_batch(&mut self, first: Request) -> Option<oneshot::Sender<()>> {
-        let mut batch = Batch::new(&self.state);
-        let mut closing = None;
-        let mut next = Some(first);
-        while let Some(request) = next {
-            match request {
-                Request::Commit { transaction, answer } => batch.run(transaction, answer, &self.clock),
-                Request::Close { answer } => {
-                    closing = Some(answer);
-                    break;
-                }
-                Request::Wake => break,
-            }
-            let full = batch.answers.len() >= BATCH_TRANSACTIONS || batch.bytes >= BATCH_BYTES;
-            next = if full { None } else { self.requests.try_recv().ok() };
-        }
-        self.finish(batch);
-        closing
+    /// Closes if it is to, and everything has landed.
+    fn close(&mut self) -> Option<oneshot::Sender<()>> {
+        let landing = self.landing.as_mut().filter(|_| self.batch.is_empty())?;
+        let closing = self.closing.take()?;
+        self.requests.close();
+        landing.close();
+        Some(closing)
     }
 
-    fn finish(&mut self, batch: Batch) {
-        if !batch.commits.is_empty() {
-            if let Err(error) = self.append(&batch.commits) {
-                let failed = batch.answers.into_iter().map(|(answer, _)| (answer, Err(error.clone()))).collect();
-                return self.tell(failed);
-            }
-            self.state = batch.state.clone();
-            self.feed.publish(batch.state, batch.commits);
-        }
-        self.tell(batch.answers);
-        self.files.compact(&self.state, self.feed.oldest());
+    fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
-    /// Answers from within the runtime, where waking is cheap, and what goes to one connection is written at once.
-    fn tell(&self, answers: Vec<(Answer, Result<Committed>)>) {
-        let answers = Answers(answers);
-        match &self.runtime {
-            Some(runtime) if answers.0.len() > 1 => drop(runtime.spawn(async move { drop(answers) })),
-            _ => drop(answers),
+    async fn wake(&mut self) -> Wake {
+        let (lands, takes) = (self.landing.is_none(), self.takes());
+        let wake = tokio::select! {
+            biased;
+            landed = self.beside.landed(), if lands => landed.map(|(landing, outcome)| Wake::Landed(landing, outcome)),
+            request = self.requests.recv(), if takes => request.map(Wake::Request),
+            else => None,
+        };
+        wake.unwrap_or(Wake::Over)
+    }
+
+    /// Whether more can be decided now.
+    fn takes(&self) -> bool {
+        self.closing.is_none() && !self.batch.is_full()
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Commit { transaction, answer } => self.batch.run(transaction, answer, &self.clock),
+            Request::Close { answer } => self.closing = Some(answer),
+            Request::Wake => self.batch.compacts = true,
         }
     }
 
-    fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()> {
-        let begun = Instant::now();
-        self.files.append(commits)?;
-        metrics::histogram!("bluebird_store_append_seconds").record(begun.elapsed());
-        metrics::histogram!("bluebird_store_batch_commits").record(commits.len() as f64);
-        metrics::counter!("bluebird_store_commits_total").increment(commits.len() as u64);
-        Ok(())
+    fn take_what_waits(&mut self) {
+        while self.takes()
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.take(request);
+        }
+    }
+
+    /// Lands what was decided, unless a batch lands already.
+    fn land(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let Some(mut landing) = self.landing.take() else { return };
+        let next = Batch::on(&self.batch.state, std::mem::take(&mut landing.record));
+        let batch = std::mem::replace(&mut self.batch, next);
+        if !landing.is_worth_a_thread(&batch) {
+            let outcome = landing.land(batch);
+            self.landed(landing, outcome);
+        } else {
+            self.beside.land(landing, batch);
+        }
+    }
+
+    fn landed(&mut self, landing: Box<Landing>, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            // What was decided meanwhile rests on what never happened.
+            let next = Batch::new(&self.feed.snapshot());
+            let batch = std::mem::replace(&mut self.batch, next);
+            landing.tell(batch.answers, Some(&error));
+        }
+        self.landing = Some(landing);
     }
 }
 
@@ -149,76 +176,6 @@ impl Drop for ClosesFeed {
             tracing::error!("the committer panicked; the store takes no more writes");
         }
         self.0.close();
-    }
-}
-
-type Answer = oneshot::Sender<Result<Committed>>;
-
-/// What is given when this is dropped, as whoever has it may end before.
-struct Answers(Vec<(Answer, Result<Committed>)>);
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        for (answer, outcome) in self.0.drain(..) {
-            // Whoever asked may have gone away; the commit stands.
-            let _ = answer.send(outcome);
-        }
-    }
-}
-
-impl Batch {
-    /// Begins with a state.
-    pub(in crate::store) fn new(state: &Snapshot) -> Self {
-        Self { state: state.clone(), bytes: 0, commits: Vec::new(), answers: Vec::new() }
-    }
-
-    /// Does one transaction in memory. A failed one leaves no trace, but its answer waits for the disk too: what it was judged by has to be
-    /// durable and visible before anybody hears of it.
-    fn run(&mut self, transaction: Transaction, answer: Answer, clock: &Clock) {
-        let outcome = self.apply(transaction, clock);
-        self.answers.push((answer, outcome));
-    }
-
-    /// Does one transaction in memory, whole or not at all.
-    pub(in crate::store) fn apply(&mut self, transaction: Transaction, clock: &Clock) -> Result<Committed> {
-        transaction.check(|key| self.state.get(key).map(|stored| stored.revision))?;
-        let revision = self.state.revision().next();
-        let mut bytes = 0;
-        let mut changes = Vec::with_capacity(transaction.writes.len());
-        for write in transaction.writes {
-            let event = event_of(write, &self.state, revision);
-            bytes += event.as_ref().map_or(0, |event| event.object().len());
-            changes.push(event);
-        }
-        // With the objects that it deletes, since one revision has to fit one message of a watch.
-        check_total(bytes)?;
-        let objects = changes.iter().map(|event| event.as_ref().map(|event| event.stored(revision))).collect();
-        let events: Box<[Event]> = changes.into_iter().flatten().collect();
-        if events.is_empty() {
-            return Ok(Committed { revision: self.state.revision(), objects });
-        }
-        self.state.apply(&events, revision);
-        self.bytes += bytes;
-        self.commits.push(Arc::new(Commit { revision, time: clock.now(), events }));
-        Ok(Committed { revision, objects })
-    }
-}
-
-fn event_of(write: Write, state: &Snapshot, revision: Revision) -> Option<Event> {
-    match write {
-        Write::Put { mut object, .. } => {
-            let key = key_of(&object);
-            stamp(&mut object, revision);
-            let before = state.get(&key).map(|stored| View::of(&stored.bytes));
-            let kind = if before.is_some() { Type::Modified } else { Type::Added };
-            Some(Event::new(kind, key, &object, before.as_ref()))
-        }
-        Write::Delete { key, .. } => {
-            let mut object = state.get(&key).map(Stored::decode)?;
-            stamp(&mut object, revision);
-            Some(Event::new(Type::Deleted, key, &object, None))
-        }
-        Write::Require { .. } => None,
     }
 }
 

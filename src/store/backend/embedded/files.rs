@@ -8,14 +8,15 @@ use std::thread::JoinHandle;
 use super::disk::{Disk, RealDisk};
 use super::load::{Contents, Found};
 use super::log::Log;
+use super::record::LogRecord;
 use super::segment::Segment;
 use super::{LIMITS, Limits, checkpoint, checkpoint_path};
 use crate::api::Revision;
 use crate::error::Result;
 use crate::store::backend::OpenError;
-use crate::store::{Commit, History, Snapshot};
+use crate::store::{History, Snapshot};
 
-/// The files of a folder. Used by one thread, the committer's.
+/// The files of a folder. Used by one thread at a time.
 ///
 /// # Guarantees
 /// What [`Files::append`] has answered with Ok is there after any crash, whole and in order. Of what it refused nothing is ever seen again, except
@@ -25,7 +26,7 @@ use crate::store::{Commit, History, Snapshot};
 /// `load` is called once, first. Commits are appended in the order of their revisions, without a gap.
 pub(super) struct Files {
     pub(super) folder: PathBuf,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) disk: Arc<dyn Disk>,
     /// Held as long as this lives.
     _lock: File,
@@ -124,14 +125,14 @@ impl Files {
         Ok(Loaded { cluster_id: contents.cluster_id, state: contents.state })
     }
 
-    /// Makes commits durable, all or none.
+    /// Makes the commits of a record durable, all or none.
     ///
     /// # Errors
     /// Exhausted: there was no space, nothing was written, it may be tried again. Unavailable: the same for another reason; or, when the
     /// message says that the store is read-only from now on, the outcome is open and every later append fails too.
-    pub(super) fn append(&mut self, commits: &[Arc<Commit>]) -> Result<()> {
+    pub(super) fn append(&mut self, record: &mut LogRecord) -> Result<()> {
         let opened = self.opened.as_mut().expect("loaded first");
-        opened.uncovered += opened.log.append(commits)?;
+        opened.uncovered += opened.log.append(record)?;
         Ok(())
     }
 

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
-use super::record::put_record;
-use super::rows::BatchRow;
+use super::record::LogRecord;
 use super::segment::{Failure, Segment, is_full};
 use super::spare::{Making, Spare};
 use super::tail::Tail;
 use super::{Limits, segment_path, tail_path};
 use crate::api::Revision;
 use crate::error::{Error, Result};
-use crate::store::Commit;
 
 /// The end of the log, where it is written.
 pub(super) struct Log {
@@ -30,7 +28,6 @@ pub(super) struct Log {
     read_only: bool,
     /// After a failure to remove a segment, until there is a new one.
     keeps_all: bool,
-    buffer: Vec<u8>,
 }
 
 /// How far the log's last segment goes.
@@ -59,29 +56,23 @@ impl Log {
         let current = Segment::open(&*disk, folder, last, end)?;
         let tail = disk.create(&tail_path(folder))?;
         let (folder, cluster_id) = (folder.to_owned(), cluster_id.to_owned());
-        let (next, read_only, keeps_all, buffer) = (None, false, false, Vec::new());
-        let log = Self { disk, folder, cluster_id, limits, segments, current, next, tail, read_only, keeps_all, buffer };
+        let (next, read_only, keeps_all) = (None, false, false);
+        let log = Self { disk, folder, cluster_id, limits, segments, current, next, tail, read_only, keeps_all };
         log.note_tail();
         Ok(log)
     }
 
-    /// Writes commits as one record and syncs it. Returns the record's size.
-    pub(super) fn append(&mut self, commits: &[Arc<Commit>]) -> Result<u64> {
+    /// Writes a record and syncs it. Returns its size.
+    pub(super) fn append(&mut self, record: &mut LogRecord) -> Result<u64> {
         if self.read_only {
             return Err(read_only());
         }
-        let mut record = std::mem::take(&mut self.buffer);
-        record.clear();
-        put_record(&BatchRow { commits: commits.iter().map(|commit| commit.as_ref().into()).collect() }, &mut record);
-        let len = record.len() as u64;
-        if self.current.first < commits[0].revision && self.current.durable() + len > self.limits.segment_bytes {
-            self.rotate(commits[0].revision)?;
+        let Some((first, bytes)) = record.seal() else { return Ok(0) };
+        let len = bytes.len() as u64;
+        if self.current.first < first && self.current.durable() + len > self.limits.segment_bytes {
+            self.rotate(first)?;
         }
-        let appended = self.current.append(&*self.disk, &mut record, self.limits.step_bytes);
-        if record.capacity() <= KEPT_BUFFER {
-            self.buffer = record;
-        }
-        appended.map_err(|failure| self.not_appended(failure))?;
+        self.current.append(&*self.disk, bytes, self.limits.step_bytes).map_err(|failure| self.not_appended(failure))?;
         metrics::counter!("bluebird_store_log_bytes_total").increment(len);
         self.note_tail();
         self.prepare_next();
@@ -170,9 +161,6 @@ impl Drop for Log {
         }
     }
 }
-
-/// A larger buffer than this is not kept for the next batch.
-const KEPT_BUFFER: usize = 1024 * 1024;
 
 fn read_only() -> Error {
     Error::Unavailable(

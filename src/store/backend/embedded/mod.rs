@@ -11,11 +11,13 @@
 //! Opening refuses whatever is not as it was written, and changes nothing then. There is one exception: a last record that was cut short and had never
 //! been acknowledged is dropped, since that is what a crash in the middle of a write leaves. Of such a write any part may be missing.
 
+pub(in crate::store) mod batch;
 pub(in crate::store) mod checkpoint;
-pub(in crate::store) mod committer;
+mod committer;
 mod disk;
 mod files;
 pub(in crate::store) mod inspect;
+mod landing;
 mod load;
 mod log;
 mod record;
@@ -38,13 +40,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use committer::{Committer, Request};
 use files::{Files, Loaded};
+use landing::{Beside, Landing};
 
 use super::{Backend, OpenError};
 use crate::api::Revision;
 use crate::error::Result;
 use crate::store::{Committed, Feed, History, HistoryLimits, Options, Snapshot, Transaction, closed};
 
-/// The default backend: a folder, and the one thread that commits to it.
+/// The default backend: a folder, and the threads that commit to it: one decides, and where there is something to decide meanwhile, one writes.
 #[derive(Debug)]
 pub(in crate::store) struct Embedded {
     requests: mpsc::Sender<Request>,
@@ -52,9 +55,11 @@ pub(in crate::store) struct Embedded {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// When files are cut.
+/// When files are cut, and when a thread is worth its while.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    /// A batch with this many bytes of objects lands beside the committer, which decides the next one meanwhile.
+    beside_bytes: usize,
     /// A segment that would become larger is followed by a new one. That one is made beforehand, full of zeros.
     segment_bytes: u64,
     /// A segment that was not made beforehand grows by so much.
@@ -65,7 +70,8 @@ struct Limits {
     close_bytes: u64,
 }
 
-const LIMITS: Limits = Limits { segment_bytes: 16 << 20, step_bytes: 1 << 20, checkpoint_bytes: 64 << 20, close_bytes: 1 << 20 };
+const LIMITS: Limits =
+    Limits { beside_bytes: 64 << 10, segment_bytes: 16 << 20, step_bytes: 1 << 20, checkpoint_bytes: 64 << 20, close_bytes: 1 << 20 };
 
 /// How many transactions may wait for the committer; beyond that, who commits waits for a place.
 const WAITING_TRANSACTIONS: usize = 1024;
@@ -87,9 +93,12 @@ impl Embedded {
         let feed = Feed::new(state, history);
         let (requests, waiting) = mpsc::channel(WAITING_TRANSACTIONS);
         let killed = Arc::new(AtomicBool::new(false));
-        let committer = Committer::new(feed.clone(), files, waiting, options.clock, Arc::clone(&killed));
-        let thread = std::thread::Builder::new().name("bluebird-commit".to_owned()).spawn(move || committer.run());
-        let thread = thread.map_err(|source| OpenError::Io { path: "the committer's thread".into(), doing: "start", source })?;
+        let failed = |source| OpenError::Io { path: "the committer's thread".into(), doing: "start", source };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
+        let (landing, beside) = (Landing::new(files, feed.clone()), Beside::start().map_err(failed)?);
+        let committer = Committer::new(feed.clone(), landing, beside, waiting, options.clock, Arc::clone(&killed));
+        let thread =
+            std::thread::Builder::new().name("bluebird-commit".to_owned()).spawn(move || committer.run(&runtime)).map_err(failed)?;
         Ok((Self { requests, killed, committer: Mutex::new(Some(thread)) }, cluster_id, feed))
     }
 }

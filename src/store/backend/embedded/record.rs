@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::rows::{HeaderRow, Role};
-use crate::store::OpenError;
+use super::rows::{BatchRow, CommitRow, HeaderRow, Role};
+use crate::api::Revision;
+use crate::store::{Commit, OpenError};
 
 const MAGIC: &[u8; 8] = b"BLUEBIRD";
 const FORMAT: u32 = 1;
@@ -29,14 +30,56 @@ pub(super) fn file_head(header: &HeaderRow) -> Vec<u8> {
 
 /// Appends a record to a buffer.
 pub(super) fn put_record(row: &impl Message, buffer: &mut Vec<u8>) {
-    let len = row.encoded_len();
     let start = buffer.len();
-    buffer.reserve(RECORD_HEAD + len);
-    buffer.extend_from_slice(&(len as u32).to_le_bytes());
-    buffer.extend_from_slice(&[0; 4]);
+    buffer.reserve(RECORD_HEAD + row.encoded_len());
+    buffer.extend_from_slice(&[0; RECORD_HEAD]);
     row.encode_raw(buffer);
-    let crc = checksum(&buffer[start..start + 4], &buffer[start + RECORD_HEAD..]);
-    buffer[start + 4..start + RECORD_HEAD].copy_from_slice(&crc.to_le_bytes());
+    seal(&mut buffer[start..]);
+}
+
+/// Fills in the head of a record that ends with these bytes.
+fn seal(record: &mut [u8]) {
+    let (head, payload) = record.split_at_mut(RECORD_HEAD);
+    let (len, crc) = head.split_at_mut(4);
+    len.copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    crc.copy_from_slice(&checksum(len, payload).to_le_bytes());
+}
+
+/// A record of the log in the making: [`BatchRow`], commit by commit.
+#[derive(Debug, Default)]
+pub(super) struct LogRecord {
+    /// The revision of its first commit, if it has one.
+    first: Option<Revision>,
+    bytes: Vec<u8>,
+}
+
+/// A larger buffer than this is not used again.
+const KEPT_BUFFER: usize = 1024 * 1024;
+
+impl LogRecord {
+    /// Appends a commit.
+    pub(super) fn push(&mut self, commit: &Commit) {
+        if self.first.is_none() {
+            self.first = Some(commit.revision);
+            self.bytes.extend_from_slice(&[0; RECORD_HEAD]);
+        }
+        // An encoded message is its fields one after the other.
+        prost::encoding::message::encode(BatchRow::COMMITS, &CommitRow::from(commit), &mut self.bytes);
+    }
+
+    /// The first commit's revision, and all bytes; `None` without commits.
+    pub(super) fn seal(&mut self) -> Option<(Revision, &mut Vec<u8>)> {
+        let first = self.first?;
+        seal(&mut self.bytes);
+        Some((first, &mut self.bytes))
+    }
+
+    /// An empty one that uses this one's memory again.
+    pub(super) fn emptied(mut self) -> Self {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BUFFER);
+        Self { first: None, bytes: self.bytes }
+    }
 }
 
 fn checksum(len: &[u8], payload: &[u8]) -> u32 {

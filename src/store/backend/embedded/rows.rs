@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_types::Timestamp;
 
+use crate::api::v1::Object;
 use crate::api::{ObjectKey, Revision};
 use crate::store::{Commit, Event, Stored, View};
 
@@ -35,6 +36,11 @@ pub(super) enum Role {
 pub(super) struct BatchRow {
     #[prost(message, repeated, tag = "1")]
     pub(super) commits: Vec<CommitRow>,
+}
+
+impl BatchRow {
+    /// The number of `commits`.
+    pub(super) const COMMITS: u32 = 1;
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -118,7 +124,8 @@ impl From<&Event> for EventRow {
 impl EventRow {
     fn into_event(self) -> Option<Event> {
         let before = self.before.map(|before| View::from_parts(before.node_name, before.labels));
-        Event::from_stored(ObjectKey::from_stored(&self.key)?, self.record, before)
+        let event = Event::from_stored(ObjectKey::from_stored(&self.key)?, self.record, before)?;
+        is_object(&event.object(), event.key()).then_some(event)
     }
 }
 
@@ -139,6 +146,12 @@ impl From<&Stored> for ObjectRow {
 impl ObjectRow {
     /// The object, unless this is none.
     pub(super) fn into_stored(self) -> Option<Stored> {
-        Some(Stored { key: ObjectKey::from_stored(&self.key)?, revision: Revision(self.revision), bytes: self.object })
+        let key = ObjectKey::from_stored(&self.key)?;
+        is_object(&self.object, &key).then_some(Stored { key, revision: Revision(self.revision), bytes: self.object })
     }
+}
+
+/// Whether this is an object of that key. A checksum only says that the bytes are those that were written; whoever reads the object later relies on it.
+fn is_object(bytes: &[u8], key: &ObjectKey) -> bool {
+    Object::decode(bytes).is_ok_and(|object| object.key().as_ref() == Some(key))
 }

@@ -1,15 +1,19 @@
 mod crash;
+mod crash_in_flight;
 mod damage;
 mod faulty;
 mod files;
+mod in_flight;
 mod restore;
 mod trouble;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::disk::RealDisk;
+use super::disk::{Disk, RealDisk};
+use super::record::LogRecord;
 use super::{Embedded, Files, LIMITS, Limits, OpenError};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, delete, large_pod, pod, put, transaction};
@@ -17,10 +21,25 @@ use crate::store::{Commit, History, HistoryLimits, Options, Snapshot, Store, Tra
 use faulty::FaultyDisk;
 
 /// Everything happens within a few commits.
-const TINY: Limits = Limits { segment_bytes: 700, step_bytes: 300, checkpoint_bytes: 1500, close_bytes: 0 };
+const TINY: Limits = Limits { beside_bytes: 0, segment_bytes: 700, step_bytes: 300, checkpoint_bytes: 1500, close_bytes: 0 };
 
 fn open_tiny(folder: &Path) -> Result<Files, OpenError> {
-    Files::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), TINY)
+    open_on(Arc::new(FaultyDisk::default()), folder, TINY)
+}
+
+fn open_on(disk: Arc<dyn Disk>, folder: &Path, limits: Limits) -> Result<Files, OpenError> {
+    when_free(|| Files::open_on(Arc::clone(&disk), folder.to_owned(), limits))
+}
+
+/// A test beside this one may be starting a process, which has the files of this one, locks included, until it runs its own program.
+fn when_free<T>(mut attempt: impl FnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(OpenError::InUse { .. }) if begun.elapsed() < Duration::from_secs(10) => std::thread::yield_now(),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Opens a folder and reads it: the state, and the commits that are kept.
@@ -50,7 +69,7 @@ fn live(backend: &mut Files, script: &mut Script) -> Vec<Snapshot> {
     let mut states = Vec::new();
     for batch in life() {
         let (state, commits) = script.batch(batch);
-        backend.append(&commits).expect("a disk that works");
+        backend.append(&mut record_of(&commits)).expect("a disk that works");
         backend.settle();
         script.state = state;
         backend.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
@@ -71,15 +90,23 @@ impl Files {
     }
 }
 
+/// Commits as a record of the log.
+fn record_of(commits: &[Arc<Commit>]) -> LogRecord {
+    let mut record = LogRecord::default();
+    commits.iter().for_each(|commit| record.push(commit));
+    record
+}
+
 fn store_in(files: Files, options: Options) -> Result<Store, OpenError> {
     let (backend, cluster_id, feed) = Embedded::start(files, options)?;
     Ok(Store::new(backend, cluster_id, feed))
 }
 
 impl Store {
-    /// On a disk that is never synced, as a test that ends before the power does needs no more, and is faster.
+    /// On a disk that is never synced, as a test that ends before the power does needs no more, and is faster. Whenever something can be decided while a batch
+    /// is written, it is.
     pub(crate) fn unsynced(folder: &Path, options: Options) -> Result<Self, OpenError> {
-        store_in(Files::open_on(Arc::new(FaultyDisk::default()), folder.to_owned(), LIMITS)?, options)
+        store_in(open_on(Arc::new(FaultyDisk::default()), folder, Limits { beside_bytes: 0, ..LIMITS })?, options)
     }
 }
 
@@ -118,7 +145,7 @@ fn endless_overwrites_of_few_objects_keep_the_folder_small() {
     let mut largest = 0;
     for number in 0..2000 {
         let (state, commits) = script.batch([transaction([put(large_pod(&format!("p{}", number % 3), 100))])]);
-        backend.append(&commits).unwrap();
+        backend.append(&mut record_of(&commits)).unwrap();
         backend.settle();
         script.state = state;
         backend.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
@@ -133,10 +160,10 @@ fn endless_overwrites_of_few_objects_keep_the_folder_small() {
 #[test]
 fn on_the_machines_own_disk_it_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let mut backend = Files::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    let mut backend = open_on(Arc::new(RealDisk), folder.path(), TINY).unwrap();
     let mut script = Script { state: load(&mut backend).unwrap().0 };
     live(&mut backend, &mut script);
     drop(backend);
-    let mut again = Files::open_on(Arc::new(RealDisk), folder.path().to_owned(), TINY).unwrap();
+    let mut again = open_on(Arc::new(RealDisk), folder.path(), TINY).unwrap();
     assert_eq!(contents(&load(&mut again).unwrap().0), contents(&script.state));
 }

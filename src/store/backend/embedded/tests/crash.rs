@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::disk::Disk;
 use super::faulty::{FaultyDisk, Kept, Trouble};
-use super::{Files, TINY, life, load, open_tiny};
+use super::{TINY, life, load, open_on, open_tiny, record_of};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, pod, put, transaction};
 use crate::store::{Commit, Snapshot};
@@ -22,12 +22,14 @@ struct Outcome {
 /// Lives a life on a disk that may fail. With `retry`, a refused batch is tried again once.
 fn live(disk: Arc<FaultyDisk>, folder: &Path, retry: bool) -> Outcome {
     let mut outcome = Outcome::default();
-    let Ok(mut backend) = Files::open_on(disk as Arc<dyn Disk>, folder.to_owned(), TINY) else { return outcome };
+    let Ok(mut backend) = open_on(disk as Arc<dyn Disk>, folder, TINY) else { return outcome };
     let Ok((state, _)) = load(&mut backend) else { return outcome };
     let mut script = Script { state };
     for batch in life() {
         let (state, commits) = script.batch(batch);
-        let appended = backend.append(&commits).or_else(|error| if retry { backend.append(&commits) } else { Err(error) });
+        let appended = backend
+            .append(&mut record_of(&commits))
+            .or_else(|error| if retry { backend.append(&mut record_of(&commits)) } else { Err(error) });
         if appended.is_err() {
             outcome.in_doubt = Some((state, commits));
             return outcome;
@@ -56,7 +58,7 @@ fn check_what_is_left(folder: &Path, mut outcome: Outcome, what: &str) {
     assert_eq!(history, outcome.commits[outcome.commits.len() - history.len()..], "{what}");
 
     let (state, commits) = Script { state }.batch([transaction([put(pod("after", "", &[]))])]);
-    backend.append(&commits).unwrap_or_else(|error| panic!("{what}: {error}"));
+    backend.append(&mut record_of(&commits)).unwrap_or_else(|error| panic!("{what}: {error}"));
     drop(backend);
     assert_eq!(contents(&load(&mut open_tiny(folder).unwrap()).unwrap().0), contents(&state), "{what}");
 }

@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::OpenError;
+use super::super::checkpoint::Pieces;
 use super::super::record::{Reader, file_head};
 use super::super::rows::HeaderRow;
-use super::{files, live, load, open_tiny, put_files};
-use crate::api::Revision;
-use crate::store::Stored;
-use crate::store::fixtures::{Script, contents, pod, put, transaction};
+use super::{files, live, load, open_tiny, put_files, record_of};
+use crate::api::v1::event::Type;
+use crate::api::{ObjectKey, Revision};
+use crate::store::fixtures::{Script, contents, pod, pod_key, put, transaction};
+use crate::store::{Commit, Event, Snapshot, Stored, put_head};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -23,7 +26,7 @@ fn small_store(closed: bool) -> (Files, (Revision, Vec<Stored>)) {
         // So that the log has something that no checkpoint has.
         for name in ["late", "later"] {
             let (state, commits) = script.batch([transaction([put(pod(name, "", &[]))])]);
-            backend.append(&commits).unwrap();
+            backend.append(&mut record_of(&commits)).unwrap();
             script.state = state;
         }
     }
@@ -162,6 +165,43 @@ fn a_file_that_was_cut_off_is_refused_by_name_or_harmless_in_the_tail() {
                 }
             }
         }
+    }
+}
+
+/// A commit whose object is whatever these bytes are.
+fn commit_of(key: ObjectKey, revision: Revision, object: &[u8]) -> Commit {
+    let mut record = Vec::new();
+    put_head(Type::Added, object.len(), &mut record);
+    record.extend_from_slice(object);
+    let event = Event::from_stored(key, record.into(), None).expect("the frame of an event");
+    Commit { revision, time: Default::default(), events: [event].into() }
+}
+
+#[test]
+fn what_is_no_object_behind_a_right_checksum_is_refused_with_the_file_named() {
+    let (files, state) = small_store(false);
+    let other = prost::Message::encode_to_vec(&pod("other", "", &[]));
+    for wrong in [&[0xff; 20][..], &other[..other.len() - 1], &other, &[]] {
+        // In the log.
+        let folder = tempfile::tempdir().unwrap();
+        put_files(folder.path(), &files);
+        let mut backend = open_tiny(folder.path()).unwrap();
+        load(&mut backend).unwrap();
+        let commit = commit_of(pod_key("wrong"), state.0.next(), wrong);
+        backend.append(&mut record_of(&[Arc::new(commit)])).unwrap();
+        drop(backend);
+        let in_log = super::files(folder.path());
+        let blamed = refused(&in_log, &state).expect("refused");
+        assert!(blamed.starts_with("log-"), "{blamed}");
+
+        // In a checkpoint.
+        let mut with_wrong = Snapshot::default();
+        with_wrong.insert(Stored { key: pod_key("wrong"), revision: Revision(1), bytes: wrong.to_vec().into() });
+        with_wrong.set_revision(state.0);
+        let name = format!("checkpoint-{:020}", state.0.0);
+        let mut in_checkpoint = files.clone();
+        in_checkpoint.insert(name.clone(), Pieces::of("any", with_wrong).collect::<Vec<_>>().concat());
+        assert_eq!(refused(&in_checkpoint, &state), Some(name));
     }
 }
 

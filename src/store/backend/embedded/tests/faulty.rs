@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use super::super::disk::{Disk, DiskFile, RealDisk};
 
@@ -29,7 +30,29 @@ pub(super) enum Kept {
 #[derive(Default)]
 pub(super) struct FaultyDisk {
     state: Mutex<State>,
+    gate: Mutex<Gate>,
+    moved: Condvar,
 }
+
+/// Where operations on the log wait.
+#[derive(Default)]
+struct Gate {
+    holds: Option<Held>,
+    /// How many have come here.
+    came: usize,
+    /// How many may go.
+    may_go: usize,
+}
+
+/// What is held up, of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Writes,
+    Syncs,
+}
+
+/// No test holds anything up for longer.
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct State {
@@ -61,7 +84,45 @@ enum Course {
 
 impl FaultyDisk {
     pub(super) fn new(at: usize, trouble: Trouble) -> Self {
-        Self { state: Mutex::new(State { trouble: Some((at, trouble)), ..State::default() }) }
+        Self { state: Mutex::new(State { trouble: Some((at, trouble)), ..State::default() }), ..Self::default() }
+    }
+
+    /// From now on these operations on the log wait until they are let go.
+    pub(super) fn hold(&self, what: Held) {
+        self.gate.lock().unwrap().holds = Some(what);
+    }
+
+    /// Returns when so many have been held up. Blocks.
+    pub(super) fn until_held(&self, count: usize) {
+        let gate = self.gate.lock().unwrap();
+        let (gate, _) = self.moved.wait_timeout_while(gate, LONGEST, |gate| gate.came < count).unwrap();
+        assert!(gate.came >= count, "only {} came, not {count}", gate.came);
+    }
+
+    /// Lets the next one go.
+    pub(super) fn let_one_go(&self) {
+        self.gate.lock().unwrap().may_go += 1;
+        self.moved.notify_all();
+    }
+
+    /// Lets all go, and holds nothing up any more.
+    pub(super) fn let_all_go(&self) {
+        self.gate.lock().unwrap().holds = None;
+        self.moved.notify_all();
+    }
+
+    fn pass(&self, what: Held, file: &DiskFile) {
+        let mut gate = self.gate.lock().unwrap();
+        let is_log = file.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"));
+        if !is_log || gate.holds != Some(what) {
+            return;
+        }
+        gate.came += 1;
+        self.moved.notify_all();
+        let waits = |gate: &mut Gate| gate.holds == Some(what) && gate.may_go == 0;
+        let (mut gate, late) = self.moved.wait_timeout_while(gate, LONGEST, waits).unwrap();
+        assert!(!late.timed_out(), "nobody let it go");
+        gate.may_go = gate.may_go.saturating_sub(1);
     }
 
     /// Whether the trouble has come.
@@ -204,6 +265,7 @@ impl Disk for FaultyDisk {
     }
 
     fn write(&self, file: &DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.pass(Held::Writes, file);
         self.halved(bytes, |bytes| {
             let fits = self.fits(file, offset, bytes.len())?;
             RealDisk.write(file, offset, &bytes[..fits])?;
@@ -215,6 +277,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync(&self, file: &DiskFile) -> io::Result<()> {
+        self.pass(Held::Syncs, file);
         // Nothing is really synced, for speed. A power failure in the middle of a sync has not synced everything.
         match self.course() {
             Course::Normal => self.remember(&file.path),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::super::LIMITS;
 use super::super::files::Loaded;
 use super::faulty::FaultyDisk;
-use super::{Files, TINY};
+use super::{Files, TINY, open_on, record_of};
 use crate::api::Revision;
 use crate::store::fixtures::{Script, contents, delete, pod, put, service, transaction};
 use crate::store::{Commit, History, HistoryLimits};
@@ -12,7 +12,7 @@ use crate::store::{Commit, History, HistoryLimits};
 fn files_give_back_what_was_appended_whatever_their_limits() {
     for limits in [TINY, LIMITS] {
         let folder = tempfile::tempdir().unwrap();
-        check(&|| Files::open_on(Arc::new(FaultyDisk::default()), folder.path().to_owned(), limits).unwrap());
+        check(&|| open_on(Arc::new(FaultyDisk::default()), folder.path(), limits).unwrap());
     }
 }
 
@@ -44,7 +44,7 @@ fn what_was_appended_is_loaded_without_a_close(open: &dyn Fn() -> Files) -> (Scr
     ];
     for batch in batches {
         let (state, appended) = script.batch(batch);
-        files.append(&appended).expect("a disk that works");
+        files.append(&mut record_of(&appended)).expect("a disk that works");
         script.state = state;
         commits.extend(appended);
     }
@@ -62,7 +62,7 @@ fn compaction_and_close_lose_nothing(open: &dyn Fn() -> Files, mut script: Scrip
         for number in 0..40 {
             let (state, appended) =
                 script.batch([transaction([put(pod(&format!("p{}", number % 7), "n", &[("round", &round.to_string())]))])]);
-            files.append(&appended).expect("a disk that works");
+            files.append(&mut record_of(&appended)).expect("a disk that works");
             script.state = state;
             commits.extend(appended);
             files.compact(&script.state, Revision(script.state.revision().0.saturating_sub(20)));

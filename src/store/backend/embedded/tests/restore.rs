@@ -1,14 +1,13 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::super::checkpoint::Pieces;
 use super::super::disk::Disk;
 use super::super::inspect::inspect;
 use super::super::restore::{Restored, marker, restore_on};
 use super::faulty::{FaultyDisk, Kept, Trouble};
-use super::{files, load, open_tiny};
+use super::{files, load, open_tiny, record_of, when_free};
 use crate::api::Revision;
 use crate::error::Error;
 use crate::store::fixtures::{Script, contents, large_pod, pod, put, transaction};
@@ -31,17 +30,6 @@ fn restore(file: &Path, folder: &Path) -> Result<Restored, OpenError> {
     when_free(|| restore_on(Arc::new(FaultyDisk::default()), file, folder.to_owned()))
 }
 
-/// A test beside this one may be starting a process, which has the files of this one, locks included, until it runs its own program.
-fn when_free<T>(mut attempt: impl FnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    let begun = Instant::now();
-    loop {
-        match attempt() {
-            Err(OpenError::InUse { .. }) if begun.elapsed() < Duration::from_secs(10) => std::thread::yield_now(),
-            outcome => return outcome,
-        }
-    }
-}
-
 fn objects(state: &Snapshot) -> Vec<Stored> {
     contents(state).1
 }
@@ -54,7 +42,7 @@ fn a_restored_store_has_every_object_and_goes_on_far_above() {
     assert_eq!((restored.objects, restored.backup), (state.len(), state.revision()));
     assert!(restored.now.0 >= state.revision().0 + 1_000_000_000 && restored.now.0 < 1 << 53, "{restored:?}");
 
-    let mut opened = when_free(|| open_tiny(&data)).unwrap();
+    let mut opened = open_tiny(&data).unwrap();
     let mut history = History::new(HistoryLimits::default(), Revision::ZERO);
     let loaded = opened.load(&mut history).unwrap();
     assert_eq!(loaded.cluster_id, "the-cluster");
@@ -63,10 +51,10 @@ fn a_restored_store_has_every_object_and_goes_on_far_above() {
         assert_eq!(history.after(before, 1), Err(Error::Compacted { requested: before, oldest: restored.now }));
     }
     let (state, commits) = Script { state: loaded.state }.batch([transaction([put(pod("after", "", &[]))])]);
-    opened.append(&commits).unwrap();
+    opened.append(&mut record_of(&commits)).unwrap();
     assert_eq!(state.revision(), restored.now.next());
     drop(opened);
-    assert_eq!(contents(&load(&mut when_free(|| open_tiny(&data)).unwrap()).unwrap().0), contents(&state));
+    assert_eq!(contents(&load(&mut open_tiny(&data).unwrap()).unwrap().0), contents(&state));
 }
 
 #[test]
@@ -82,14 +70,14 @@ fn an_empty_cluster_can_be_restored() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     restore(&backup(folder.path(), &Snapshot::default()), &data).unwrap();
-    assert!(load(&mut when_free(|| open_tiny(&data)).unwrap()).unwrap().0.is_empty());
+    assert!(load(&mut open_tiny(&data).unwrap()).unwrap().0.is_empty());
 }
 
 #[test]
 fn a_folder_that_has_a_store_or_is_in_use_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (file, data) = (backup(folder.path(), &state()), folder.path().join("data"));
-    let mut used = when_free(|| open_tiny(&data)).unwrap();
+    let mut used = open_tiny(&data).unwrap();
     let disk = Arc::new(FaultyDisk::default());
     assert!(matches!(restore_on(disk, &file, data.clone()), Err(OpenError::InUse { .. })));
     load(&mut used).unwrap();
@@ -139,7 +127,7 @@ fn at_every_operation(trouble: Trouble) {
         assert!(is_whole || outcome.is_err(), "{trouble:?} at {at}: what was said to be restored is there");
         if !is_whole {
             if marker(&data).exists() {
-                let mut half = when_free(|| open_tiny(&data)).unwrap();
+                let mut half = open_tiny(&data).unwrap();
                 assert!(matches!(load(&mut half), Err(OpenError::HalfRestored { .. })), "{trouble:?} at {at}");
             } else {
                 assert!(
@@ -148,7 +136,7 @@ fn at_every_operation(trouble: Trouble) {
                 );
             }
             restore(&file, &data).unwrap_or_else(|error| panic!("{trouble:?} at {at}: {error}"));
-            assert_eq!(objects(&load(&mut when_free(|| open_tiny(&data)).unwrap()).unwrap().0), objects(&state), "{trouble:?} at {at}");
+            assert_eq!(objects(&load(&mut open_tiny(&data).unwrap()).unwrap().0), objects(&state), "{trouble:?} at {at}");
         }
         if !disk.has_struck() {
             assert!(at > 10, "a restore has many operations: {at}");
@@ -193,7 +181,7 @@ fn a_folder_can_be_inspected_while_it_is_written_to() {
         });
         for number in 0..400 {
             let (state, commits) = script.batch([transaction([put(large_pod(&format!("p{}", number % 7), 50 + number))])]);
-            used.append(&commits).expect("a disk that works");
+            used.append(&mut record_of(&commits)).expect("a disk that works");
             script.state = state;
             used.compact(&script.state, Revision(script.state.revision().0.saturating_sub(12)));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::{Files, LIMITS, OpenError};
 use super::faulty::{FaultyDisk, Trouble};
-use super::{TINY, load, open_tiny, store_in};
+use super::{TINY, load, open_on, open_tiny, record_of, store_in, when_free};
 use crate::api::Revision;
 use crate::error::Error;
 use crate::store::fixtures::{Script, contents, pod, pod_key, put, transaction};
@@ -12,7 +12,7 @@ use crate::store::{HistoryLimits, Options, Store};
 use crate::time::Clock;
 
 fn store_on(disk: &Arc<FaultyDisk>, folder: &Path) -> Store {
-    let files = Files::open_on(Arc::clone(disk) as _, folder.to_owned(), LIMITS).unwrap();
+    let files = open_on(Arc::clone(disk) as _, folder, LIMITS).unwrap();
     store_in(files, Options { history: HistoryLimits::default(), clock: Clock::system() }).unwrap()
 }
 
@@ -72,7 +72,7 @@ async fn after_a_failed_sync_the_store_is_read_only_until_a_restart() {
 fn without_space_for_zeros_the_log_grows_by_what_is_written_and_goes_on_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
-    let mut backend = Files::open_on(Arc::clone(&disk) as _, folder.path().to_owned(), TINY).unwrap();
+    let mut backend = open_on(Arc::clone(&disk) as _, folder.path(), TINY).unwrap();
     let mut script = Script { state: load(&mut backend).unwrap().0 };
     let used = |folder: &Path| super::files(folder).values().map(|bytes| bytes.len() as u64).sum::<u64>();
     let (mut acknowledged, mut refused) = (0, 0);
@@ -80,7 +80,7 @@ fn without_space_for_zeros_the_log_grows_by_what_is_written_and_goes_on_when_the
         // Space comes in pieces that fit a record sometimes, and a segment or a step never, until it is there for everything.
         disk.space((round < 300).then(|| used(folder.path()) + 97 * (round % 3)));
         let (state, commits) = script.batch([transaction([put(pod(&format!("p{round}"), "", &[]))])]);
-        match backend.append(&commits) {
+        match backend.append(&mut record_of(&commits)) {
             Ok(()) => {
                 script.state = state;
                 acknowledged += 1;
@@ -109,7 +109,7 @@ fn a_segment_is_full_of_zeros_before_it_is_written_to() {
     for _ in 0..20 {
         let (name, _) = newest();
         let (state, commits) = script.batch([transaction([put(pod("p", "", &[]))])]);
-        backend.append(&commits).unwrap();
+        backend.append(&mut record_of(&commits)).unwrap();
         backend.settle();
         script.state = state;
         let (now, bytes) = newest();
@@ -128,7 +128,7 @@ fn a_folder_in_use_is_refused_until_it_is_free() {
     assert!(matches!(&error, OpenError::InUse { folder: named } if named == folder.path()));
     assert!(error.to_string().contains("another apiserver"), "{error}");
     drop(first);
-    Files::open(folder.path()).unwrap();
+    when_free(|| Files::open(folder.path())).unwrap();
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_folder_that_cant_be_written_to_is_refused_with_the_reason() {
     drop(Files::open(folder.path()).unwrap());
     for at in 0..5 {
         let disk = Arc::new(FaultyDisk::new(at, Trouble::Error(ErrorKind::ReadOnlyFilesystem)));
-        let opened = Files::open_on(disk, folder.path().to_owned(), TINY).and_then(|mut backend| load(&mut backend));
+        let opened = open_on(disk, folder.path(), TINY).and_then(|mut backend| load(&mut backend));
         let error = opened.unwrap_err();
         assert!(matches!(&error, OpenError::Io { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem), "{error}");
         assert!(error.to_string().contains("read-only"), "{error}");
@@ -151,12 +151,12 @@ fn a_folder_that_cant_be_written_to_is_refused_with_the_reason() {
 fn a_checkpoint_that_finds_no_space_is_made_later_and_the_log_kept() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
-    let mut backend = Files::open_on(Arc::clone(&disk) as _, folder.path().to_owned(), TINY).unwrap();
+    let mut backend = open_on(Arc::clone(&disk) as _, folder.path(), TINY).unwrap();
     let mut script = Script { state: load(&mut backend).unwrap().0 };
     let mut next = |backend: &mut Files| {
         let name = format!("p{}", script.state.revision());
         let (state, commits) = script.batch([transaction([put(pod(&name, "", &[]))])]);
-        backend.append(&commits).unwrap();
+        backend.append(&mut record_of(&commits)).unwrap();
         backend.compact(&state, state.revision());
         backend.settle();
         script.state = state;
