@@ -333,26 +333,34 @@ async fn a_deleted_pod_ends_with_all_that_it_started_and_leaves_nothing() {
 async fn list_in_slice(client: &Client, pod: &Pod) -> EndpointSlice {
     let meta = pod.metadata.as_ref().unwrap();
     let endpoint = Endpoint { address: "127.0.0.1".into(), pod_name: meta.name.clone(), pod_uid: meta.uid.clone(), ..Endpoint::default() };
-    let metadata = Some(ObjectMeta { name: "web".into(), ..ObjectMeta::default() });
+    let metadata = Some(ObjectMeta { name: meta.name.clone(), ..ObjectMeta::default() });
     client.create(EndpointSlice { metadata, spec: Some(EndpointSliceSpec { endpoints: vec![endpoint] }) }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_pod_is_not_asked_to_end_while_a_slice_names_it() {
     let machine = Machine::new().await;
-    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
-    let mut slice = list_in_slice(&machine.client, &pod).await;
-    let (_, pid) = machine.running("web").await;
-    machine.delete("web", None).await;
-    let deleted = std::time::Instant::now();
-    while deleted.elapsed() < Duration::from_millis(500) {
-        assert!(is_alive(pid), "ended {:?} after it was deleted", deleted.elapsed());
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    // A machine that is busy may be slow once; if the slice's change was not noticed, it is five seconds every time.
+    let mut took = Vec::new();
+    for name in ["web-1", "web-2", "web-3"] {
+        let pod = machine.create(name, RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+        let mut slice = list_in_slice(&machine.client, &pod).await;
+        let (_, pid) = machine.running(name).await;
+        machine.delete(name, None).await;
+        let deleted = std::time::Instant::now();
+        while deleted.elapsed() < Duration::from_millis(500) {
+            assert!(is_alive(pid), "ended {:?} after it was deleted", deleted.elapsed());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        slice.spec.as_mut().unwrap().endpoints.clear();
+        machine.client.update(slice).await.unwrap();
+        machine.until_gone(name).await;
+        took.push(deleted.elapsed());
+        if deleted.elapsed() < Duration::from_secs(4) {
+            break;
+        }
     }
-    slice.spec.as_mut().unwrap().endpoints.clear();
-    machine.client.update(slice).await.unwrap();
-    machine.until_gone("web").await;
-    assert!(deleted.elapsed() < Duration::from_secs(4), "gone after {:?}: the slice's change was not noticed", deleted.elapsed());
+    assert!(took.last().is_some_and(|took| *took < Duration::from_secs(4)), "gone after {took:?}: the slice's change was not noticed");
     machine.finish().await;
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 use super::scene::{Scene, bounded, join, node, pod};
 use super::*;
@@ -105,10 +104,8 @@ async fn a_cache_behind_a_network_that_went_silent_goes_on_over_another_one() {
     assert!(cache.synced().await);
     cable.set_link(Link::Silent);
     let created = scene.client().create(pod("web")).await.expect("created");
-    let began = Instant::now();
+    // Before the watch has been silent for too long: it is the connection that was found dead.
     bounded("the cache shows it", cache.reached(Revision(created.meta().resource_version))).await;
-    // Noticed after two times 200 ms, and the next server is gone to within two seconds and a tenth.
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert_eq!(cache.relists(), 0);
     scene.end().await;
 }
@@ -153,10 +150,8 @@ async fn a_session_behind_a_network_that_went_silent_is_lost_soon() {
     let mut session = client.session(requests).await.expect("a session");
     session.next().await.expect("a welcome");
     cable.set_link(Link::Silent);
-    let began = Instant::now();
     let lost = bounded("the session is lost", session.next()).await;
     assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     scene.end().await;
 }
 

@@ -18,6 +18,8 @@ const RESTORE_GAP: u64 = 1_000_000_000;
 /// A restored cluster begins one of so many gaps above, by chance, so that two that were restored from one backup don't meet either. Few enough that revisions stay
 /// exact as JSON numbers (below 2^53) for dozens of restores one after the other.
 const RESTORE_PLACES: u64 = 100_000;
+/// A backup of a higher revision is none that a store has made, and there would be no room above it.
+const HIGHEST: u64 = (1 << 53) - RESTORE_GAP * RESTORE_PLACES;
 
 /// What was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,12 @@ pub(in crate::store) fn restore(backup: &Path, folder: PathBuf) -> Result<Restor
 pub(super) fn restore_on(disk: Arc<dyn Disk>, backup: &Path, folder: PathBuf) -> Result<Restored, OpenError> {
     // All of it is read and checked before anything is touched.
     let (cluster_id, mut state) = read(backup)?;
-    let files = Files::open_on(disk, folder, LIMITS)?;
     let begun = state.revision();
+    if begun.0 > HIGHEST {
+        let fault = format!("it is of revision {begun}, and no store comes so far");
+        return Err(OpenError::DamagedBackup { file: backup.to_owned(), offset: 0, fault });
+    }
+    let files = Files::open_on(disk, folder, LIMITS)?;
     state.set_revision(Revision(begun.0 + RESTORE_GAP * fastrand::u64(1..=RESTORE_PLACES)));
     files.restore(&cluster_id, &state)?;
     Ok(Restored { objects: state.len(), backup: begun, now: state.revision() })

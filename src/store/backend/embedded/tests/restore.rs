@@ -35,6 +35,18 @@ fn objects(state: &Snapshot) -> Vec<Stored> {
 }
 
 #[test]
+fn a_backup_above_whose_revision_there_is_no_room_is_refused() {
+    let (folder, mut state) = (tempfile::tempdir().unwrap(), state());
+    let data = folder.path().join("data");
+    for revision in [(1 << 53) + 1, u64::MAX - 1, u64::MAX] {
+        state.set_revision(Revision(revision));
+        let refused = restore(&backup(folder.path(), &state), &data).unwrap_err();
+        assert!(matches!(&refused, OpenError::DamagedBackup { fault, .. } if fault.contains("revision")), "{refused}");
+        assert!(!data.exists(), "nothing was begun");
+    }
+}
+
+#[test]
 fn a_restored_store_has_every_object_and_goes_on_far_above() {
     let (folder, state) = (tempfile::tempdir().unwrap(), state());
     let (file, data) = (backup(folder.path(), &state), folder.path().join("data"));
