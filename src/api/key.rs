@@ -105,14 +105,25 @@ impl Revision {
     /// Before the first commit.
     pub const ZERO: Revision = Revision(0);
 
-    /// The one after this.
+    /// The one after this. The largest number that there is has none: it is told by others only, and nothing comes after it.
     pub const fn next(self) -> Revision {
-        Revision(self.0 + 1)
+        Revision(self.0.saturating_add(1))
     }
 }
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_after_the_largest_revision() {
+        assert_eq!(Revision(6).next(), Revision(7));
+        assert_eq!(Revision(u64::MAX).next(), Revision(u64::MAX));
     }
 }

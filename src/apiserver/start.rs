@@ -157,6 +157,11 @@ impl Apiserver {
         self.inside.channel()
     }
 
+    /// Returns why the store has ended by itself, when it does. Nothing can be answered from then on; whoever started this has to end it.
+    pub async fn lost_its_store(&self) -> String {
+        self.nodes.writer.store.gave_up().await
+    }
+
     /// Stops in order: not ready, no new requests, watches and sessions end with UNAVAILABLE, requests under way get the shutdown grace,
     /// and the store is closed.
     pub async fn shutdown(mut self) {

@@ -32,8 +32,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     let control_plane = ControlPlane::start(config, Clock::system()).await?;
     tracing::info!(url = control_plane.url(), "listening");
-    let signal = bluebird::kubelet::asked_to_end().await?;
-    tracing::info!(signal, "shutting down");
+    let outcome = tokio::select! {
+        signal = bluebird::kubelet::asked_to_end() => {
+            tracing::info!(signal = signal?, "shutting down");
+            Ok(())
+        }
+        // Whoever supervises it has to see that.
+        why = control_plane.lost_its_store() => Err(anyhow::anyhow!("the store has ended: {why}")),
+    };
     control_plane.shutdown().await;
-    Ok(())
+    outcome
 }

@@ -74,6 +74,11 @@ impl ControlPlane {
         self.apiserver.url()
     }
 
+    /// Returns why the apiserver can't go on, when its store ends by itself.
+    pub async fn lost_its_store(&self) -> String {
+        self.apiserver.lost_its_store().await
+    }
+
     /// Ends in the order in which nobody misses anybody: first who asks, then who answers. Each within its own deadline.
     pub async fn shutdown(self) {
         self.loops.shutdown(LOOPS_GRACE).await;

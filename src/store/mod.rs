@@ -1,8 +1,9 @@
 //! The state of the cluster: in memory, ordered by key, and every change of it on disk before anybody hears of it.
 //!
-//! A [`Transaction`] goes to the one committer, which takes all that wait, checks their [`Condition`]s, writes them to the backend with one
-//! sync, moves the state, and answers; while a batch is being synced, the next one is decided on top of it. A reader takes a [`Snapshot`] of what is
-//! durable and is in nobody's way. The last commits are kept in order, as the [`History`] that watches read through a [`Feed`].
+//! A [`Transaction`] goes to the backend, which checks its [`Condition`]s, writes it, moves the state, and answers. In a folder one committer does that,
+//! for all that wait with one sync, and while a batch is being synced, the next one is decided on top of it; an etcd decides for all apiservers, and each
+//! follows what it has decided. A reader takes a [`Snapshot`] of what is durable and is in nobody's way. The last commits are kept in order, as the
+//! [`History`] that watches read through a [`Feed`].
 
 mod backend;
 mod backup;
@@ -154,14 +155,20 @@ impl Store {
         }
     }
 
+    /// Returns why the store can't go on, when it ends by itself: what is in etcd can't be this cluster's any more. A folder that can't be written to
+    /// any more still answers reads, and doesn't end.
+    pub async fn gave_up(&self) -> String {
+        self.0.backend.gave_up().await
+    }
+
     /// Finishes what waits, writes the state away so that the next start is fast, and frees the backend. Later commits, and watches once they
     /// have sent everything, answer Unavailable.
     pub async fn close(&self) {
         self.0.backend.close().await;
     }
 
-    /// Stops at once, as a crash would: what is in the middle of being written is finished, what waits is not begun. The backend is free when
-    /// this returns.
+    /// Stops at once, as a crash would: what is in the middle of being written is finished, or left open in an etcd; what waits is not begun. A
+    /// folder is free when this returns.
     pub fn kill(&self) {
         self.0.backend.kill();
     }

@@ -7,6 +7,7 @@ mod apiserver_killed;
 mod backup;
 mod follower;
 mod kubelet_killed;
+mod lost_store;
 mod program;
 mod refusals;
 mod restored;

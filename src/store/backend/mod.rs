@@ -40,9 +40,14 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// The feed's history has become shorter without a commit: lets go of what is only there for it. Returns at once.
     fn compact(&self) {}
 
+    /// Returns why the backend has closed the feed by itself, when it does. One that still answers reads never does.
+    fn gave_up(&self) -> BoxFuture<'_, String> {
+        Box::pin(std::future::pending())
+    }
+
     /// Finishes what waits, closes the feed and lets go of everything. Later commits answer Unavailable.
     fn close(&self) -> BoxFuture<'_, ()>;
 
-    /// Stops at once, as a crash would: what waits is not begun. The feed is closed and everything let go of when this returns.
+    /// Stops at once, as a crash would: what waits is not begun. The feed is closed when this returns, and a folder let go of.
     fn kill(&self);
 }

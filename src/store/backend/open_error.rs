@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a store can't be opened. Nothing has been changed then.
+/// Why a store can't be opened. In a folder nothing has been changed then; in an etcd a new cluster may have got its first keys.
 #[derive(Debug)]
 pub enum OpenError {
     /// Another apiserver uses the folder.

@@ -77,6 +77,7 @@ on_every_backend! {
     cases::of_many_who_write_at_once_each_gets_its_own_revision_and_nothing_is_lost,
     cases::of_many_who_create_the_same_object_one_does,
     cases::of_many_who_count_by_compare_and_set_each_counts_once,
+    cases::a_transaction_of_many_comparisons_is_done_while_others_write_all_the_time,
     cases::both_backends_answer_the_same_to_the_same_random_transactions,
     at_once::of_many_at_once_each_is_told_what_is_right_in_a_state_that_is_visible_then,
     restarts::a_restart_keeps_state_history_and_cluster_and_revisions_go_on,

@@ -15,7 +15,8 @@ use crate::store::{OpenError, Snapshot};
 /// before. No cluster makes so many commits between a backup and its restore: at 10,000 a second it would take a day. So no revision that a client saw after the
 /// backup comes again with another meaning: it is older than the history, which a watch is told with HistoryCompacted.
 const RESTORE_GAP: u64 = 1_000_000_000;
-/// A restored cluster begins one of so many gaps above, by chance, so that two that were restored from one backup don't meet either. Few enough that revisions stay
+/// A restored cluster begins one of so many gaps above, by chance, so that two that were restored from one backup don't meet either; the second may
+/// be below the first, whose clients then find that they know a future revision, and read everything anew. Few enough that revisions stay
 /// exact as JSON numbers (below 2^53) for dozens of restores one after the other.
 const RESTORE_PLACES: u64 = 100_000;
 /// A backup of a higher revision is none that a store has made, and there would be no room above it.
@@ -73,9 +74,10 @@ impl Files {
         }
         let written = remove_all(disk, folder, &found).and_then(|()| write(disk, folder, cluster_id, state));
         written.map_err(|source| {
-            // The space is more useful to others; if this fails too, the marker stays, and the next try does it.
-            if let Ok(found) = Found::list_any(folder) {
-                let _ = remove_all(disk, folder, &found).and_then(|()| disk.remove(&marker(folder)));
+            // Without the marker it is a store already, or nothing at all.
+            if marker(folder).exists() {
+                // The space is more useful to others; if this fails too, the marker stays, and the next try does it.
+                let _ = clean_up(disk, folder);
             }
             OpenError::Io { path: folder.to_owned(), doing: "restore to", source }
         })
@@ -91,6 +93,14 @@ fn write(disk: &dyn Disk, folder: &Path, cluster_id: &str, state: &Snapshot) -> 
     // This makes it a store.
     disk.remove(&marker(folder))?;
     disk.sync_folder(folder)
+}
+
+fn clean_up(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let found = Found::list_any(folder).map_err(io::Error::other)?;
+    remove_all(disk, folder, &found)?;
+    // First that, for certain: half a store must not be found without the marker.
+    disk.sync_folder(folder)?;
+    disk.remove(&marker(folder))
 }
 
 /// Removes what an earlier try left behind.

@@ -1,12 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use prost_types::Timestamp;
 
-use super::keys::{Place, TipRow};
+use super::keys::Place;
 use super::kv::Fault;
-use super::load::{Loaded, foreign, load, object, read_cluster};
+use super::load::{Loaded, foreign, load, object, read_cluster, time_of};
 use super::rpc::event::EventType;
 use super::rpc::{Event as Change, KeyValue, WatchCreateRequest, WatchResponse};
 use super::shared::Shared;
@@ -26,8 +25,10 @@ pub(super) struct Follower {
     state: Snapshot,
     /// Everything up to this revision of etcd is in the state.
     position: i64,
-    /// When the last commit was made.
+    /// When the last commit was made, as its tip says.
     time: Timestamp,
+    /// How often in a row the state was loaded anew without a change to follow it.
+    in_vain: u32,
     /// Changes of one revision of which there may be more to come.
     pending: Vec<Change>,
 }
@@ -42,12 +43,14 @@ enum Stop {
     Senseless(String),
 }
 
+const REPLACED: &str = "somebody has removed or replaced the cluster's own keys in etcd";
+
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(3);
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>, loaded: Loaded) -> Self {
-        Self { shared, state: loaded.state, position: loaded.at, time: Timestamp::default(), pending: Vec::new() }
+        Self { shared, state: loaded.state, position: loaded.at, time: loaded.time, in_vain: 0, pending: Vec::new() }
     }
 
     /// Runs until the store is closed, or what is in etcd makes no sense any more.
@@ -83,7 +86,9 @@ impl Follower {
     async fn stream(&mut self, backoff: &mut Backoff) -> Stop {
         let shared = Arc::clone(&self.shared);
         let (key, range_end) = shared.keys.all();
-        let create = WatchCreateRequest { key, range_end, start_revision: self.position + 1, fragment: true };
+        // From what is known already: an etcd that is compacted at the revision after it passes over the deletions of that revision in silence (up to
+        // 3.4.32 and 3.5.14), and one that was restored from a backup and overtaken has something else there.
+        let create = WatchCreateRequest { key, range_end, start_revision: self.position, fragment: true };
         let mut changes = match shared.kv.watch(create).await {
             Ok(changes) => changes,
             Err(fault) => return broken(fault),
@@ -102,6 +107,7 @@ impl Follower {
                 Ok(response) => {
                     backoff.reset();
                     shared.feed.set_current(true);
+                    self.in_vain = 0;
                     if let Err(why) = self.take(response) {
                         return Stop::Senseless(why);
                     }
@@ -121,6 +127,8 @@ impl Follower {
             }
             if revision > self.position {
                 self.pending.push(change);
+            } else if revision == self.position {
+                self.compare(&change)?;
             }
         }
         if !response.fragment && !self.pending.is_empty() {
@@ -132,6 +140,18 @@ impl Follower {
             self.shared.arrivals.reach(self.state.revision());
         }
         Ok(())
+    }
+
+    /// Sees to it that the revision at which a watch begins is the one that is known.
+    fn compare(&self, change: &Change) -> Result<(), String> {
+        let Some(kv) = change.kv.as_ref().filter(|kv| kv.key == self.shared.keys.tip()) else { return Ok(()) };
+        match time_of(kv) == self.time {
+            true => Ok(()),
+            false => Err(format!(
+                "etcd has another revision {} than it had before: it was restored from a backup and written to since. Restart every apiserver",
+                self.position
+            )),
+        }
     }
 
     /// Makes a commit of the pending changes and moves the state. None if they are nothing of this cluster's.
@@ -149,11 +169,11 @@ impl Follower {
                 Some(Place::Object(key)) => events.extend(self.deleted(key, revision)),
                 Some(Place::Tip) if is_put => {
                     is_ours = true;
-                    self.time = TipRow::decode(kv.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default();
+                    self.time = time_of(&kv);
                 }
                 Some(Place::Cluster) if is_put && read_cluster(&kv.value).as_deref() == Some(&self.shared.cluster_id) => {}
                 Some(Place::Tip | Place::Cluster) => {
-                    return Err("somebody has removed or replaced the cluster's own keys in etcd".to_owned());
+                    return Err(REPLACED.to_owned());
                 }
                 Some(Place::Other) => {
                     let key = String::from_utf8_lossy(&kv.key);
@@ -187,14 +207,18 @@ impl Follower {
     /// Goes on from the oldest revision that etcd still has. If anything of this cluster was missed, the feed begins anew.
     async fn reload(&mut self) -> Stop {
         let Shared { kv, keys, feed, arrivals, .. } = &*self.shared;
-        let loaded = match load(kv, keys, self.shared.history.revisions).await {
+        let loaded = match load(kv, keys, self.shared.history.revisions, self.in_vain).await {
             Ok(loaded) => loaded,
             Err(fault) => return broken(fault),
         };
+        self.in_vain += 1;
         if loaded.at < self.position {
             return Stop::Senseless(went_back(loaded.at, Revision(self.position.cast_unsigned())));
         }
-        self.position = loaded.at;
+        if loaded.cluster_id != self.shared.cluster_id {
+            return Stop::Senseless(REPLACED.to_owned());
+        }
+        (self.position, self.time) = (loaded.at, loaded.time);
         if loaded.state.revision() > self.state.revision() {
             tracing::warn!(from = %self.state.revision(), to = %loaded.state.revision(), "etcd was compacted behind our back; watches have to start anew");
             self.state = loaded.state;

@@ -13,7 +13,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::login::Login;
+use super::login::{Login, Token};
 use super::rpc::kv_client::KvClient;
 use super::rpc::watch_client::WatchClient;
 use super::rpc::watch_request::RequestUnion;
@@ -55,7 +55,7 @@ pub(super) enum Fault {
     Handshake(String),
     /// It may have been done.
     Open(String),
-    /// Nothing was done, since etcd has no space.
+    /// etcd has no space. It says the same whether it has refused a transaction or done it as the last one that fitted.
     NoSpace(String),
     /// Nothing was done, since etcd has too much to do.
     Busy(String),
@@ -65,7 +65,8 @@ pub(super) enum Fault {
     Login(String),
     /// Nothing was done, and asking again won't help as long as nobody changes something there.
     Refused(String),
-    /// What is in etcd can't be what this cluster has put there. Going on would mislead everybody.
+    /// What is in etcd can't be what this cluster has put there. Going on would mislead everybody. Said of an answer: whatever was asked for may have
+    /// been done there.
     Senseless(String),
 }
 
@@ -170,25 +171,31 @@ impl Kv {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let once = async |login: Option<&Login>| {
+        let once = async |token: Option<&Token>| {
             let mut request = Request::new(ask.clone());
             // A member that has lost the others says so at once.
             request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-            if let Some(login) = login {
-                login.sign(member, &mut request).await?;
+            if let Some(token) = token {
+                token.sign(&mut request);
             }
             match tokio::time::timeout(patience, call(member.clone(), request)).await {
                 Ok(answered) => answered.map(Response::into_inner).map_err(|status| fault(&status, &member.address)),
                 Err(_) => Err(Fault::Open(format!("{} did not answer within {} s", member.address, patience.as_secs()))),
             }
         };
-        match (once(self.login.as_ref()).await, &self.login) {
-            (Err(Fault::Login(_)), Some(login)) => {
-                login.forget();
-                once(Some(login)).await
+        let Some(login) = &self.login else {
+            return once(None).await.map_err(|fault| match fault {
+                Fault::Login(why) => Fault::Refused(format!("{why}: it wants a user, see --etcd-username")),
+                fault => fault,
+            });
+        };
+        let token = login.token(member).await?;
+        match once(Some(&token)).await {
+            Err(Fault::Login(_)) => {
+                login.forget(&token);
+                once(Some(&login.token(member).await?)).await
             }
-            (Err(Fault::Login(why)), None) => Err(Fault::Refused(format!("{why}: it wants a user, see --etcd-username"))),
-            (answer, _) => answer,
+            answer => answer,
         }
     }
 
@@ -208,7 +215,7 @@ impl Kv {
     }
 
     /// The one that was used has failed: from now on the next one is, unless somebody has moved on already.
-    fn failed(&self, turn: usize) {
+    pub(super) fn failed(&self, turn: usize) {
         let next = turn.wrapping_add(1);
         let moved = self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if moved && self.members.len() > 1 {

@@ -1,9 +1,12 @@
 //! Reads the state as of some revision, from which the changes are followed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message as _;
+use prost_types::Timestamp;
 
-use super::keys::{ClusterRow, FORMAT, Keys, Place};
+use super::keys::{ClusterRow, FORMAT, Keys, Place, TipRow};
 use super::kv::{Fault, Kv};
 use super::rpc::{KeyValue, RangeRequest, WatchCreateRequest};
 use super::txn;
@@ -11,6 +14,7 @@ use crate::api::v1::Object;
 use crate::api::{ObjectKey, Revision};
 use crate::store::transaction::stamp;
 use crate::store::{Snapshot, Stored};
+use crate::time::Backoff;
 
 /// The state as it was at some revision of etcd.
 #[derive(Debug)]
@@ -19,6 +23,10 @@ pub(super) struct Loaded {
     pub(super) state: Snapshot,
     /// Everything that came after this is to be followed.
     pub(super) at: i64,
+    /// When that last transaction was made.
+    pub(super) time: Timestamp,
+    /// Whose state it is.
+    pub(super) cluster_id: String,
 }
 
 /// About how large a page should be, in bytes.
@@ -26,22 +34,40 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How many objects the first page has, and the most that one has.
 const FIRST_PAGE: usize = 500;
 const LARGEST_PAGE: usize = 20_000;
+/// How long to wait when somebody compacts faster than the state can be read.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the state as of the oldest revision that etcd still has, but not older than `revisions` before the current one.
-pub(super) async fn load(kv: &Kv, keys: &Keys, revisions: usize) -> Result<Loaded, Fault> {
-    loop {
-        let tip = kv.range(RangeRequest { key: keys.tip(), ..Default::default() }).await?;
-        let current = tip.header.map_or(0, |header| header.revision);
-        let wanted = current.saturating_sub(i64::try_from(revisions).unwrap_or(i64::MAX)).max(1);
-        let at = match state_at(kv, keys, wanted).await {
-            Err(Fault::Compacted) => oldest(kv, keys).await?,
-            loaded => return loaded,
+/// Reads the state as of the oldest revision that etcd still has, but not older than `revisions` before the current one, nor than the cluster. That revision
+/// is what others compact next, so the more often that was in vain, the less history is wanted.
+pub(super) async fn load(kv: &Kv, keys: &Keys, revisions: usize, in_vain: u32) -> Result<Loaded, Fault> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    for attempt in in_vain.. {
+        let response = kv.range(RangeRequest { key: keys.cluster(), ..Default::default() }).await?;
+        let current = response.header.map_or(0, |header| header.revision);
+        let cluster =
+            response.kvs.first().ok_or_else(|| Fault::Senseless("somebody has removed the cluster's keys from etcd".to_owned()))?;
+        let wanted = current.saturating_sub(i64::try_from(revisions).unwrap_or(i64::MAX)).max(cluster.create_revision);
+        let at = match attempt {
+            0 => wanted,
+            _ => begin(oldest(kv, keys).await?.max(wanted), current, attempt),
         };
-        match state_at(kv, keys, at.max(wanted)).await {
+        match state_at(kv, keys, at).await {
+            Err(Fault::Compacted) if attempt == 0 => {}
             // Somebody compacts at this very moment.
-            Err(Fault::Compacted) => {}
+            Err(Fault::Compacted) => tokio::time::sleep(backoff.next_delay()).await,
             loaded => return loaded,
         }
+    }
+    Err(Fault::Compacted)
+}
+
+/// Where the history begins, if it can begin at `oldest` and that was tried in vain.
+fn begin(oldest: i64, current: i64, attempt: u32) -> i64 {
+    match attempt {
+        0 | 1 => oldest,
+        2 => oldest.midpoint(current),
+        _ => current,
     }
 }
 
@@ -66,7 +92,7 @@ async fn oldest(kv: &Kv, keys: &Keys) -> Result<i64, Fault> {
 async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
     let (mut key, range_end) = keys.all();
     let mut state = Snapshot::default();
-    let mut revision = Revision::ZERO;
+    let (mut revision, mut time, mut cluster_id) = (Revision::ZERO, Timestamp::default(), None);
     let mut limit = FIRST_PAGE;
     loop {
         let request = RangeRequest { key, range_end: range_end.clone(), limit: limit as i64, revision: at, ..Default::default() };
@@ -76,8 +102,9 @@ async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
         for kv in page.kvs {
             match keys.read(&kv.key) {
                 Some(Place::Object(key)) => state.insert(stored(key, &kv)?),
-                Some(Place::Tip) => revision = revision_of(&kv),
-                Some(Place::Cluster | Place::Other) => {}
+                Some(Place::Tip) => (revision, time) = (revision_of(&kv), time_of(&kv)),
+                Some(Place::Cluster) => cluster_id = Some(read_cluster(&kv.value).ok_or_else(|| foreign(&kv.key))?),
+                Some(Place::Other) => {}
                 None => return Err(foreign(&kv.key)),
             }
         }
@@ -88,7 +115,8 @@ async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
         key = after(&last);
     }
     state.set_revision(revision);
-    Ok(Loaded { state, at })
+    let cluster_id = cluster_id.ok_or_else(|| foreign(&keys.cluster()))?;
+    Ok(Loaded { state, at, time, cluster_id })
 }
 
 /// The first key after a key.
@@ -114,6 +142,11 @@ pub(super) fn revision_of(kv: &KeyValue) -> Revision {
     Revision(kv.mod_revision.cast_unsigned())
 }
 
+/// When a transaction was made, by the tip that it put.
+pub(super) fn time_of(tip: &KeyValue) -> Timestamp {
+    TipRow::decode(tip.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default()
+}
+
 /// There is something that we have not written.
 pub(super) fn foreign(key: &[u8]) -> Fault {
     Fault::Senseless(format!(
@@ -123,22 +156,26 @@ pub(super) fn foreign(key: &[u8]) -> Fault {
     ))
 }
 
-/// The cluster's id; made if there is none yet.
-pub(super) async fn cluster_id(kv: &Kv, keys: &Keys, now: prost_types::Timestamp) -> Result<String, Fault> {
-    let read = || kv.range(RangeRequest { key: keys.cluster(), ..Default::default() });
-    let mut found = read().await?;
-    if found.kvs.is_empty() {
-        check_free(kv, keys).await?;
-        let row = ClusterRow { id: uuid::Uuid::new_v4().to_string(), format: FORMAT };
-        let created = kv.txn(txn::creation(keys, &row, now)).await;
-        // Whether it was us or somebody else, or nobody knows who: what is there counts.
-        if let Err(fault @ (Fault::NoSpace(_) | Fault::Refused(_) | Fault::Senseless(_))) = created {
-            return Err(fault);
-        }
-        found = read().await?;
+/// Sees to it that there is a cluster.
+pub(super) async fn create(kv: &Kv, keys: &Keys, now: Timestamp) -> Result<(), Fault> {
+    let is_there = async || {
+        let found = kv.range(RangeRequest { key: keys.cluster(), ..Default::default() }).await?;
+        Ok(!found.kvs.is_empty())
+    };
+    if is_there().await? {
+        return Ok(());
     }
-    let row = found.kvs.first().ok_or_else(|| Fault::NotDone("the cluster's id could not be written".to_owned()))?;
-    read_cluster(&row.value).ok_or_else(|| foreign(&row.key))
+    check_free(kv, keys).await?;
+    let row = ClusterRow { id: uuid::Uuid::new_v4().to_string(), format: FORMAT };
+    let created = kv.txn(txn::creation(keys, &row, now)).await;
+    if let Err(fault @ (Fault::Refused(_) | Fault::Senseless(_))) = created {
+        return Err(fault);
+    }
+    // Whether it was us or somebody else, or nobody knows who: what is there counts.
+    match is_there().await? {
+        true => Ok(()),
+        false => Err(created.err().unwrap_or_else(|| Fault::NotDone("the cluster's id could not be written".to_owned()))),
+    }
 }
 
 /// Sees to it that a new cluster's keys are nobody's: neither within those of another cluster, nor around them.
@@ -167,4 +204,14 @@ async fn check_free(kv: &Kv, keys: &Keys) -> Result<(), Fault> {
 pub(super) fn read_cluster(value: &[u8]) -> Option<String> {
     let row = ClusterRow::decode(value).ok()?;
     (!row.id.is_empty() && (1..=FORMAT).contains(&row.format)).then_some(row.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_often_it_was_in_vain_the_less_history_is_wanted() {
+        assert_eq!([1, 2, 3, 4].map(|attempt| begin(1000, 2000, attempt)), [1000, 1500, 2000, 2000]);
+    }
 }

@@ -21,11 +21,21 @@ pub(super) struct Login {
     asking: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone)]
-enum Token {
+/// What a user shows with each call.
+#[derive(Clone, PartialEq)]
+pub(super) enum Token {
     Given(MetadataValue<Ascii>),
     /// This etcd wants none.
     Needless,
+}
+
+impl Token {
+    /// Adds it to a request.
+    pub(super) fn sign<T>(&self, request: &mut Request<T>) {
+        if let Token::Given(token) = self {
+            request.metadata_mut().insert("token", token.clone());
+        }
+    }
 }
 
 impl Login {
@@ -33,20 +43,13 @@ impl Login {
         Self { username, password, token: RwLock::default(), asking: tokio::sync::Mutex::default() }
     }
 
-    /// Adds the token to a request.
-    pub(super) async fn sign<T>(&self, member: &Member, request: &mut Request<T>) -> Result<(), Fault> {
-        if let Token::Given(token) = self.token(member).await? {
-            request.metadata_mut().insert("token", token);
-        }
-        Ok(())
+    /// A token is not valid any more. Another one, which somebody may have got meanwhile, is kept.
+    pub(super) fn forget(&self, token: &Token) {
+        self.token.write().expect(UNPOISONED).take_if(|known| known == token);
     }
 
-    /// The token is not valid any more.
-    pub(super) fn forget(&self) {
-        self.token.write().expect(UNPOISONED).take();
-    }
-
-    async fn token(&self, member: &Member) -> Result<Token, Fault> {
+    /// The token; asked for if there is none.
+    pub(super) async fn token(&self, member: &Member) -> Result<Token, Fault> {
         let known = || self.token.read().expect(UNPOISONED).clone();
         if let Some(token) = known() {
             return Ok(token);
@@ -90,5 +93,22 @@ const UNPOISONED: &str = "nothing panics while holding it";
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Login of {:?}", self.username)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_somebody_got_meanwhile_is_not_thrown_away_with_the_old_one() {
+        let login = Login::new("root".into(), "secret".into());
+        let [old, new] = ["old", "new"].map(|token| Token::Given(MetadataValue::from_static(token)));
+        let kept = || login.token.read().unwrap().clone();
+        *login.token.write().unwrap() = Some(new.clone());
+        login.forget(&old);
+        assert!(kept() == Some(new.clone()));
+        login.forget(&new);
+        assert!(kept().is_none());
     }
 }

@@ -20,6 +20,9 @@ mod options;
 mod shared;
 mod txn;
 
+#[cfg(test)]
+mod tests;
+
 /// etcd's API, generated from proto/rpc.proto.
 #[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, rustdoc::all)]
 mod rpc {
@@ -43,7 +46,7 @@ use crate::time::Backoff;
 use catch_up::Tip;
 use follow::Follower;
 use kv::Fault;
-use load::{cluster_id, load};
+use load::{create, load};
 use shared::Shared;
 use txn::Guard;
 
@@ -53,6 +56,8 @@ const OPEN: Duration = Duration::from_secs(15);
 const ARRIVE: Duration = Duration::from_secs(5);
 /// How often a transaction that was judged by a state is judged anew because others commit in between.
 const ATTEMPTS: usize = 100;
+/// What to do when etcd has no space.
+const MAKE_SPACE: &str = "make space there (compact, defragment or raise --quota-backend-bytes), then: etcdctl alarm disarm";
 /// How long to wait when etcd has no space, and when it has too much to do.
 const FULL_RETRY: Duration = Duration::from_secs(10);
 const BUSY_RETRY: Duration = Duration::from_millis(500);
@@ -71,17 +76,17 @@ impl Etcd {
     /// Reads the cluster's state and follows it from there. Returns the cluster's id and its feed, too.
     ///
     /// # Errors
-    /// When etcd can't be reached or refuses us, or what is there was not written by us. Nothing has been changed then.
+    /// When etcd can't be reached or refuses us, or what is there was not written by us. At most a new cluster's first keys are there then that were not before.
     pub(in crate::store) async fn open(etcd: &EtcdOptions, options: Options) -> Result<(Self, String, Feed), OpenError> {
         let failed = |fault: Fault| OpenError::Etcd { address: etcd.to_string(), fault: fault.to_string() };
         let kv = etcd.connect().map_err(failed)?;
         let keys = etcd.keys();
         let opening = async {
-            let id = patiently(|| cluster_id(&kv, &keys, options.clock.now())).await?;
-            let loaded = patiently(|| load(&kv, &keys, options.history.revisions)).await?;
-            Ok((id, loaded))
+            patiently(|| create(&kv, &keys, options.clock.now())).await?;
+            patiently(|| load(&kv, &keys, options.history.revisions, 0)).await
         };
-        let (id, loaded) = opening.await.map_err(failed)?;
+        let loaded = opening.await.map_err(failed)?;
+        let id = loaded.cluster_id.clone();
         let feed = Feed::new(loaded.state.clone(), History::new(options.history, loaded.state.revision()));
         let shared = Arc::new(Shared::new(kv, keys, id.clone(), options.history, options.clock, feed.clone()));
         let (tip, asks) = Tip::new(Arc::clone(&shared));
@@ -108,18 +113,50 @@ impl Etcd {
                 state = feed.snapshot();
                 txn::judge(&transaction, &state)?;
             }
+            let judged_here = guard == Guard::Tip;
             let request = txn::request(keys, &transaction, guard, &state, clock.now());
+            let before = state.revision();
             drop(state);
-            let response = ends.run_until_cancelled(kv.txn(request)).await;
-            let response = response.ok_or_else(|| Error::Unavailable(self.shared.ended()))?.map_err(write_error)?;
+            let response = ends.run_until_cancelled(kv.txn(request)).await.ok_or_else(|| Error::Unavailable(self.shared.ended()))?;
+            let response = match response {
+                Ok(response) => response,
+                Err(fault) => return Err(self.failed(fault, &transaction, before).await),
+            };
             if response.succeeded {
                 let revision = response.header.as_ref().map_or(0, |header| header.revision).cast_unsigned();
                 self.arrive(Revision(revision)).await.map_err(|error| Error::Unavailable(format!("it was written, but {error}")))?;
                 return txn::committed(transaction, &response, Revision(revision));
             }
-            txn::refusal(keys, &transaction, &response)?;
+            // Where the state has been judged here, only the tip was compared, and that it has moved says nothing of the objects.
+            if !judged_here {
+                txn::refusal(keys, &transaction, &response)?;
+            }
         }
         Err(Error::NotDone("others commit all the time; try again".to_owned()))
+    }
+
+    /// What somebody hears whose transaction failed. It was sent when the state was at least at a revision.
+    async fn failed(&self, fault: Fault, transaction: &Transaction, before: Revision) -> Error {
+        match fault {
+            Fault::Senseless(why) => {
+                let open = Error::Unavailable(format!("it may or may not have been written: {why}"));
+                self.shared.give_up(why);
+                open
+            }
+            Fault::NoSpace(why) if !self.was_left_out(transaction, before).await => {
+                Error::Unavailable(format!("etcd has no space left, and may or may not have written it: {why}; {MAKE_SPACE}"))
+            }
+            fault => write_error(fault),
+        }
+    }
+
+    /// Whether none of the commits after a revision can be this transaction, which etcd has answered.
+    async fn was_left_out(&self, transaction: &Transaction, after: Revision) -> bool {
+        if self.catch_up().await.is_err() {
+            return false;
+        }
+        let commits = self.shared.feed.after(after, usize::MAX);
+        commits.is_ok_and(|commits| commits.iter().all(|commit| !txn::may_be(transaction, commit)))
     }
 
     /// A transaction that writes nothing.
@@ -156,14 +193,19 @@ impl Etcd {
 
     /// Waits until the feed shows a revision.
     async fn arrive(&self, revision: Revision) -> Result<(), String> {
+        let before = self.shared.feed.revision();
         match tokio::time::timeout(ARRIVE, self.shared.arrivals.wait(revision)).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.shared.ended()),
-            Err(_) => {
-                self.shared.stalled.notify_one();
-                Err(format!("this apiserver hears nothing of etcd's changes since revision {}", self.shared.feed.revision()))
-            }
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(self.shared.ended()),
+            Err(_) => {}
         }
+        let now = self.shared.feed.revision();
+        if now > before {
+            return Err(format!("this apiserver is behind etcd: it has heard of revision {now}, not yet of {revision}"));
+        }
+        // Whoever listens now: a watch that begins later is not to blame.
+        self.shared.stalled.notify_waiters();
+        Err(format!("this apiserver hears nothing of etcd's changes since revision {now}"))
     }
 }
 
@@ -178,6 +220,10 @@ impl Backend for Etcd {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn gave_up(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.shared.has_given_up())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -211,17 +257,14 @@ async fn patiently<T, F: Future<Output = Result<T, Fault>>>(attempt: impl Fn() -
     }
 }
 
-/// What somebody hears whose write failed.
+/// What somebody hears whose write failed, if etcd has no space: and was not done.
 fn write_error(fault: Fault) -> Error {
     match fault {
         Fault::NotDone(why) | Fault::Handshake(why) => Error::NotDone(format!("etcd can't write: {why}")),
         Fault::Open(why) => Error::Unavailable(format!("etcd may or may not have written it: {why}")),
         Fault::NoSpace(why) => {
-            let help = "make space there (compact, defragment or raise --quota-backend-bytes), then: etcdctl alarm disarm";
-            Error::Exhausted {
-                message: format!("etcd has no space left, nothing was written: {why}; {help}"),
-                retry_after: Some(FULL_RETRY),
-            }
+            let message = format!("etcd has no space left, nothing was written: {why}; {MAKE_SPACE}");
+            Error::Exhausted { message, retry_after: Some(FULL_RETRY) }
         }
         Fault::Busy(why) => Error::Exhausted { message: format!("etcd has too much to do: {why}"), retry_after: Some(BUSY_RETRY) },
         Fault::Login(why) | Fault::Refused(why) | Fault::Senseless(why) => Error::NotDone(format!("etcd refuses it: {why}")),

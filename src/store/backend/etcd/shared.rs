@@ -48,6 +48,15 @@ impl Shared {
         self.feed.close();
     }
 
+    /// Returns the reason once it was given up.
+    pub(super) async fn has_given_up(&self) -> String {
+        self.ends.cancelled().await;
+        match self.gave_up.get() {
+            Some(why) => why.clone(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// What everybody hears after that.
     pub(super) fn ended(&self) -> String {
         self.gave_up.get().cloned().unwrap_or_else(|| closed().to_string())

@@ -15,7 +15,7 @@ use crate::api::v1::Object;
 use crate::api::{ObjectKey, Revision};
 use crate::error::{Error, Result};
 use crate::store::transaction::{check_total, key_of, stamp};
-use crate::store::{Committed, Condition, Snapshot, Stored, Transaction, Write};
+use crate::store::{Commit, Committed, Condition, Snapshot, Stored, Transaction, Write};
 
 /// How many operations etcd takes in one transaction by default, and how many comparisons.
 const MAX_OPERATIONS: usize = 128;
@@ -175,6 +175,16 @@ fn first_found(response: &super::rpc::ResponseOp) -> Option<&KeyValue> {
         Done::ResponseDeleteRange(deleted) => deleted.prev_kvs.first(),
         Done::ResponsePut(_) => None,
     }
+}
+
+/// Whether a commit can be this transaction, by what it is about.
+pub(super) fn may_be(transaction: &Transaction, commit: &Commit) -> bool {
+    let is_in_it = |key: &ObjectKey| commit.events.iter().any(|event| event.key() == key);
+    transaction.writes.iter().all(|write| match write {
+        Write::Put { object, .. } => is_in_it(&key_of(object)),
+        Write::Delete { key, .. } => is_in_it(key),
+        Write::Require { .. } => true,
+    })
 }
 
 /// What a transaction has done.

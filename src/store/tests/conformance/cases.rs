@@ -251,6 +251,33 @@ pub(super) async fn of_many_who_count_by_compare_and_set_each_counts_once(home: 
     assert_eq!(store.snapshot().get(&pod_key("counter")).unwrap().decode().node_name(), "20");
 }
 
+/// More than etcd takes, so that it can only be asked whether anything at all has changed.
+pub(super) async fn a_transaction_of_many_comparisons_is_done_while_others_write_all_the_time(home: Home) {
+    let store = home.open().await;
+    let names: Vec<_> = (0..140).map(|number| format!("p{number}")).collect();
+    let mut revision = Revision::ZERO;
+    for some in names.chunks(70) {
+        revision = commit(&store, some.iter().map(|name| put(pod(name, "", &[])))).await.unwrap().revision;
+    }
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let others = async {
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            commit(&store, [put(pod("other", "", &[]))]).await.unwrap();
+        }
+    };
+    let (changed, required) = names.split_at(70);
+    let ours = async {
+        for round in 0..20 {
+            let condition = if round == 0 { Condition::Any } else { Condition::At(revision) };
+            let puts = changed.iter().map(|name| put_if(pod(name, &round.to_string(), &[]), condition));
+            let requires = required.iter().map(|name| Write::Require { key: pod_key(name), condition: Condition::Any });
+            revision = commit(&store, puts.chain(requires)).await.unwrap_or_else(|error| panic!("round {round}: {error:?}")).revision;
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(others, ours);
+}
+
 /// The embedded one is the measure.
 pub(super) async fn both_backends_answer_the_same_to_the_same_random_transactions(home: Home) {
     let measure = Home::folder();

@@ -58,6 +58,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 struct State {
     operations: usize,
     trouble: Option<(usize, Trouble)>,
+    /// What goes wrong after that.
+    second: Option<(usize, Trouble)>,
+    struck: bool,
     crashed: bool,
     /// Files with this in their names can't be made.
     no_space_for: Option<&'static str>,
@@ -85,6 +88,12 @@ enum Course {
 impl FaultyDisk {
     pub(super) fn new(at: usize, trouble: Trouble) -> Self {
         Self { state: Mutex::new(State { trouble: Some((at, trouble)), ..State::default() }), ..Self::default() }
+    }
+
+    /// Two operations go wrong, the second one so many after the first.
+    pub(super) fn with_two(at: usize, first: Trouble, later: usize, second: Trouble) -> Self {
+        let state = State { trouble: Some((at, first)), second: Some((at + later, second)), ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
     }
 
     /// From now on these operations on the log wait until they are let go.
@@ -125,10 +134,9 @@ impl FaultyDisk {
         gate.may_go = gate.may_go.saturating_sub(1);
     }
 
-    /// Whether the trouble has come.
+    /// Whether any trouble has come.
     pub(super) fn has_struck(&self) -> bool {
-        let state = self.state.lock().unwrap();
-        state.trouble.is_some_and(|(at, _)| state.operations > at)
+        self.state.lock().unwrap().struck
     }
 
     pub(super) fn trouble_next(&self, trouble: Trouble) {
@@ -179,7 +187,8 @@ impl FaultyDisk {
         }
         match state.trouble {
             Some((at, trouble)) if at == this => {
-                state.crashed = !matches!(trouble, Trouble::Error(_));
+                (state.crashed, state.struck) = (!matches!(trouble, Trouble::Error(_)), true);
+                state.trouble = state.second.take().or(state.trouble);
                 match trouble {
                     Trouble::Crash => Course::Fail(dead()),
                     Trouble::Tear | Trouble::PowerFailure(_) => Course::Half(dead()),
@@ -223,7 +232,8 @@ impl FaultyDisk {
     /// Only if it will be asked for, as files may be large.
     fn remember(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock().unwrap();
-        if matches!(state.trouble, Some((_, Trouble::PowerFailure(_)))) {
+        let fails = |trouble: Option<(usize, Trouble)>| matches!(trouble, Some((_, Trouble::PowerFailure(_))));
+        if fails(state.trouble) || fails(state.second) {
             state.synced.insert(path.to_owned(), std::fs::read(path)?);
         }
         Ok(())

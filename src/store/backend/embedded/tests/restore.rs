@@ -121,34 +121,42 @@ fn a_backup_that_is_cut_off_or_has_a_flipped_bit_is_refused_before_anything_is_t
 
 /// Restores with trouble at one operation after the other. What is left is no store or all of it, and a second try makes it whole.
 fn at_every_operation(trouble: Trouble) {
+    with_disks(&format!("{trouble:?}"), |at| FaultyDisk::new(at, trouble));
+}
+
+/// As [`at_every_operation`], with a second trouble in one of the operations after that, which clean up.
+fn at_every_two_operations(first: Trouble, second: Trouble) {
+    for later in 1..=5 {
+        with_disks(&format!("{first:?}, {later} later {second:?}"), |at| FaultyDisk::with_two(at, first, later, second));
+    }
+}
+
+fn with_disks(trouble: &str, disk: impl Fn(usize) -> FaultyDisk) {
     let state = state();
     for at in 0.. {
         let folder = tempfile::tempdir().unwrap();
         let (file, data) = (backup(folder.path(), &state), folder.path().join("data"));
-        let disk = Arc::new(FaultyDisk::new(at, trouble));
+        let disk = Arc::new(disk(at));
         let outcome = restore_on(Arc::clone(&disk) as Arc<dyn Disk>, &file, data.clone());
         disk.lose_what_was_not_synced();
         let is_whole = match inspect(&data) {
             Ok(inspected) => {
-                assert_eq!(objects(&inspected.state), objects(&state), "{trouble:?} at {at}");
+                assert_eq!(objects(&inspected.state), objects(&state), "{trouble} at {at}");
                 true
             }
             Err(OpenError::NoStore { .. } | OpenError::HalfRestored { .. }) => false,
-            Err(error) => panic!("{trouble:?} at {at}: {error}"),
+            Err(error) => panic!("{trouble} at {at}: {error}"),
         };
-        assert!(is_whole || outcome.is_err(), "{trouble:?} at {at}: what was said to be restored is there");
+        assert!(is_whole || outcome.is_err(), "{trouble} at {at}: what was said to be restored is there");
         if !is_whole {
             if marker(&data).exists() {
                 let mut half = open_tiny(&data).unwrap();
-                assert!(matches!(load(&mut half), Err(OpenError::HalfRestored { .. })), "{trouble:?} at {at}");
+                assert!(matches!(load(&mut half), Err(OpenError::HalfRestored { .. })), "{trouble} at {at}");
             } else {
-                assert!(
-                    !files(&data).keys().any(|name| name.starts_with("log-") || name.starts_with("checkpoint-")),
-                    "{trouble:?} at {at}"
-                );
+                assert!(!files(&data).keys().any(|name| name.starts_with("log-") || name.starts_with("checkpoint-")), "{trouble} at {at}");
             }
-            restore(&file, &data).unwrap_or_else(|error| panic!("{trouble:?} at {at}: {error}"));
-            assert_eq!(objects(&load(&mut open_tiny(&data).unwrap()).unwrap().0), objects(&state), "{trouble:?} at {at}");
+            restore(&file, &data).unwrap_or_else(|error| panic!("{trouble} at {at}: {error}"));
+            assert_eq!(objects(&load(&mut open_tiny(&data).unwrap()).unwrap().0), objects(&state), "{trouble} at {at}");
         }
         if !disk.has_struck() {
             assert!(at > 10, "a restore has many operations: {at}");
@@ -172,6 +180,14 @@ fn a_power_failure_at_any_operation_of_a_restore_leaves_no_store_or_all_of_it() 
 #[test]
 fn a_disk_that_is_full_at_any_operation_of_a_restore_leaves_no_store_or_all_of_it() {
     at_every_operation(Trouble::Error(ErrorKind::StorageFull));
+}
+
+#[test]
+fn a_failure_while_a_failed_restore_cleans_up_leaves_no_store_or_all_of_it() {
+    let full = Trouble::Error(ErrorKind::StorageFull);
+    for second in [Trouble::Crash, Trouble::PowerFailure(Kept::First), Trouble::PowerFailure(Kept::Last), full] {
+        at_every_two_operations(full, second);
+    }
 }
 
 #[test]
