@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -12,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::generated::node_service_server::NodeService;
 use super::sessions::{Opened, SessionId, Sessions, Silent, response};
-use super::shared::Shared;
+use super::shared::{Shared, lapsed};
 use super::tunnels::{Piece, Tunnels};
 use super::writer::Writer;
 use super::{readiness, stopping_error, writes};
@@ -51,7 +52,8 @@ impl Nodes {
     /// back to them.
     pub(super) fn expect_known_nodes(&self) {
         if let Some(shared) = &self.shared {
-            return shared.look(&self.sessions, Instant::now());
+            shared.look(&self.sessions, Instant::now());
+            return;
         }
         let snapshot = self.writer.store.snapshot();
         let first = ObjectKey::lower_bound(Kind::Node, "");
@@ -66,10 +68,8 @@ impl Nodes {
         let snapshot = self.writer.store.snapshot();
         self.sessions.end_unregistered(|key| snapshot.get(key).is_some());
         if let Some(shared) = &self.shared {
-            shared.look(&self.sessions, Instant::now());
-            if shared.has_lapsed(Instant::now()) {
-                self.sessions.end_all(&lapsed());
-            }
+            let wronged = shared.look(&self.sessions, Instant::now());
+            stream::iter(wronged).for_each_concurrent(MARKED_AT_ONCE, |node| self.take_back(node)).await;
         }
         let silent = self.sessions.silent(Instant::now(), self.grace_period);
         stream::iter(silent).for_each_concurrent(MARKED_AT_ONCE, |silent| self.mark(silent)).await;
@@ -84,23 +84,47 @@ impl Nodes {
 
     async fn mark(&self, Silent { node, reason }: Silent) {
         let key = ObjectKey::new(Kind::Node, "", &node);
+        let is_marked = AtomicBool::new(false);
         let decide = |object: Object| {
             let now = Instant::now();
             // It may have come back while this was decided, here or elsewhere.
             let is_ours = self.shared.as_ref().is_none_or(|shared| shared.may_judge(&object, now));
-            Ok(match is_ours && self.sessions.is_silent(&node, now, self.grace_period) {
+            let change = match is_ours && self.sessions.is_silent(&node, now, self.grace_period) {
                 true => readiness::fell_silent(object, reason, self.grace_period, self.writer.clock.now()),
                 false => writes::Change::Nothing,
-            })
+            };
+            is_marked.store(change != writes::Change::Nothing, Ordering::Relaxed);
+            Ok(change)
         };
         match self.writer.change(&key, false, decide).await {
-            Ok(_) => {
+            Ok(_) if is_marked.into_inner() => {
                 tracing::warn!(node, reason = reason.as_str(), "node is silent");
                 self.sessions.settle(&node, Instant::now(), self.grace_period);
+                // A session may have begun after this was decided, and have found nothing to correct.
+                if self.sessions.instance(&node).is_some() {
+                    self.take_back(node).await;
+                }
             }
-            Err(Error::NotFound(_)) => self.sessions.settle(&node, Instant::now(), self.grace_period),
+            Ok(_) | Err(Error::NotFound(_)) => self.sessions.settle(&node, Instant::now(), self.grace_period),
             // It stays among the silent ones and is tried again.
             Err(error) => tracing::warn!(node, %error, "can't record that a node is silent"),
+        }
+    }
+
+    /// Corrects that a node was called silent that has its session here.
+    async fn take_back(&self, node: String) {
+        let key = ObjectKey::new(Kind::Node, "", &node);
+        let decide = |object: Object| {
+            let Some(instance_id) = self.sessions.instance(&node).filter(|_| readiness::is_called_silent(&object)) else {
+                return Ok(writes::Change::Nothing);
+            };
+            let session = self.shared.as_ref().map(|shared| shared.session(&instance_id));
+            Ok(readiness::came_back(object, session, self.writer.clock.now()))
+        };
+        match self.writer.change(&key, false, decide).await {
+            Ok(_) => tracing::info!(node, "node was called silent, but has its session here"),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => tracing::warn!(node, %error, "can't record that a node is not silent"),
         }
     }
 
@@ -136,10 +160,6 @@ impl Nodes {
         let heartbeat_interval = prost_types::Duration::try_from(interval).ok();
         response(session_response::Message::Welcome(Welcome { heartbeat_interval }))
     }
-}
-
-fn lapsed() -> Error {
-    Error::NotDone("this apiserver has lost its store; connect to another one".to_owned())
 }
 
 /// A session that has begun. Dropping it ends it.
@@ -230,8 +250,9 @@ impl NodeService for Arc<Nodes> {
         }
         let name = node.meta().name.clone();
         self.sessions.check_instance(&name, &instance_id)?;
-        let known = self.writer.store.snapshot().get(&node.key()).map(Stored::decode);
-        if let (Some(shared), Some(known)) = (&self.shared, known) {
+        if let Some(shared) = &self.shared
+            && let Some(known) = self.writer.store.current().await?.get(&node.key()).map(Stored::decode)
+        {
             shared.check_instance(&known, &instance_id, Instant::now())?;
         }
         self.sessions.expect(&name, Instant::now());

@@ -45,6 +45,11 @@ impl Peers {
         self.0.retain(|_, seen| seen.lease.is_some() || now.saturating_duration_since(seen.since) < FORGET);
     }
 
+    /// Everybody who has a lease is taken for alive as of now: nothing could be seen of them for a while.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.0.values_mut().filter(|seen| seen.lease.is_some()).for_each(|seen| seen.since = now);
+    }
+
     /// Since when an apiserver is known to be gone: it has given its lease back, or not renewed it for `lease`. `None` while it lives.
     pub(super) fn gone_since(&mut self, id: &str, lease: Duration, now: Instant) -> Option<Instant> {
         let seen = self.0.entry(id.to_owned()).or_insert(Seen { lease: None, since: now });

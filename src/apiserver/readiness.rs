@@ -16,6 +16,12 @@ pub(super) fn counts_as_alive(node: &Object) -> bool {
     ready(node).is_some_and(|ready| ready.status() != ConditionStatus::Unknown)
 }
 
+/// Whether an apiserver has called the node silent, and nobody has heard of it since.
+pub(super) fn is_called_silent(node: &Object) -> bool {
+    let silent = [SilentReason::NodeSilent.as_str(), SilentReason::SessionLost.as_str()];
+    ready(node).is_some_and(|ready| ready.status() == ConditionStatus::Unknown && silent.contains(&ready.reason.as_str()))
+}
+
 /// Nobody has heard of the node for the grace period.
 pub(super) fn fell_silent(node: Object, reason: SilentReason, grace: Duration, now: Timestamp) -> Change {
     if !counts_as_alive(&node) {
@@ -31,11 +37,8 @@ pub(super) fn fell_silent(node: Object, reason: SilentReason, grace: Duration, n
 
 /// The node has a session, which is noted where others share the store. If an apiserver had called it silent, it is ready again.
 pub(super) fn came_back(node: Object, session: Option<NodeSession>, now: Timestamp) -> Change {
-    let silent = [SilentReason::NodeSilent.as_str(), SilentReason::SessionLost.as_str()];
-    let was_silent =
-        ready(&node).is_some_and(|ready| ready.status() == ConditionStatus::Unknown && silent.contains(&ready.reason.as_str()));
     let mut next = node.clone();
-    if was_silent {
+    if is_called_silent(&node) {
         next = with_ready(next, ConditionStatus::True, "SessionLives", "the kubelet is connected".to_owned(), now);
     }
     if session.is_some() {

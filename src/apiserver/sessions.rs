@@ -172,6 +172,18 @@ impl Sessions {
         self.lock().live.values_mut().for_each(|session| session.end(why.clone()));
     }
 
+    /// The kubelet that has a live session for this node.
+    pub(super) fn instance(&self, node: &str) -> Option<String> {
+        self.lock().live.get(node).map(|session| session.instance_id.clone())
+    }
+
+    /// Every node counts as heard of now: this apiserver could not hear anybody for a while.
+    pub(super) fn begin_anew(&self, now: Instant) {
+        let mut state = self.lock();
+        state.live.values_mut().for_each(|session| session.heard = now);
+        state.absent.values_mut().for_each(|since| *since = now);
+    }
+
     /// From now on this node, if it has no session, has the grace period to begin one.
     pub(super) fn expect(&self, node: &str, now: Instant) {
         let mut state = self.lock();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::peers::{Peers, Told};
@@ -20,6 +20,10 @@ use crate::watch::{Cursor, Hub, Start};
 
 /// How often a lease is renewed while it lasts.
 const RENEWALS_PER_LEASE: u32 = 3;
+/// How many of these an apiserver has missed that is out of touch: what it hasn't seen of the others since tells nothing of them.
+const MISSED_RENEWALS: u32 = 2;
+/// How often sessions are ended while the own lease has run out, since one may just have begun.
+const LAPSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long nobody has renewed a lease that anybody may remove: its apiserver ended unprepared.
 const REMOVE_AFTER: Duration = Duration::from_secs(600);
 /// Between two words to the others about routes.
@@ -56,6 +60,7 @@ struct Own {
 struct Known {
     version: Revision,
     counts_as_alive: bool,
+    is_called_silent: bool,
     apiserver: Option<String>,
 }
 
@@ -74,7 +79,8 @@ impl Shared {
     pub(super) async fn begin(id: &str, url: String, lease: Duration, writer: Writer) -> Result<Self> {
         let own = Mutex::new(Own { renewed: Instant::now(), told: Told::default() });
         let shared = Self { id: id.to_owned(), url, lease, writer, peers: Mutex::default(), nodes: Mutex::default(), own };
-        shared.publish(Told::default()).await?;
+        let sent = shared.publish(&Told::default()).await?;
+        lock(&shared.own).renewed = sent;
         Ok(shared)
     }
 
@@ -90,9 +96,10 @@ impl Shared {
         NodeSession { apiserver: self.id.clone(), instance_id: instance_id.to_owned() }
     }
 
-    /// Whether this apiserver is the one to say that a node is silent: nobody else who lives has its session.
+    /// Whether this apiserver is the one to say that a node is silent: nobody else who lives has its session. The node has to be one that was read
+    /// just now.
     pub(super) fn may_judge(&self, node: &Object, now: Instant) -> bool {
-        session_of(node).is_none_or(|session| session.apiserver == self.id || self.gone_since(&session.apiserver, now).is_some())
+        !self.is_out_of_touch(now) && self.elsewhere(node, now).is_none()
     }
 
     /// Makes sure that no other kubelet has a session for this node with another apiserver.
@@ -101,7 +108,7 @@ impl Shared {
     /// Unavailable if one has, or had one until a moment ago, which can't be told apart from here.
     pub(super) fn check_instance(&self, node: &Object, instance_id: &str, now: Instant) -> Result<()> {
         match session_of(node) {
-            Some(session) if session.instance_id != instance_id && !self.may_judge(node, now) => Err(Error::Unavailable(format!(
+            Some(session) if session.instance_id != instance_id && self.elsewhere(node, now).is_some() => Err(Error::Unavailable(format!(
                 "another kubelet is, or was until a moment ago, connected as node {:?}; give this one another --node-name, or wait until that one is gone",
                 node.meta().name
             ))),
@@ -109,20 +116,50 @@ impl Shared {
         }
     }
 
-    /// Which apiserver has a node's session, if it is another one that lives.
+    /// Which apiserver has a node's session, if it is another one that lives, or may live for all that is known here.
     pub(super) fn elsewhere(&self, node: &Object, now: Instant) -> Option<String> {
-        let session = session_of(node)?;
-        let is_elsewhere = session.apiserver != self.id && self.gone_since(&session.apiserver, now).is_none();
-        is_elsewhere.then(|| session.apiserver.clone())
+        let session = session_of(node).filter(|session| session.apiserver != self.id)?;
+        // What was seen of its lease may be older than the node.
+        self.observe(now);
+        let lives = self.is_out_of_touch(now) || self.gone_since(&session.apiserver, now).is_none();
+        lives.then(|| session.apiserver.clone())
     }
 
     /// Whether the others must think by now that this apiserver is gone, since it can't reach the store: then nobody should have a session with it.
     pub(super) fn has_lapsed(&self, now: Instant) -> bool {
-        now.saturating_duration_since(lock(&self.own).renewed) >= self.lease
+        now >= self.lapses_at()
     }
 
-    /// Looks which apiservers live, and expects the nodes that this one may have to judge.
-    pub(super) fn look(&self, sessions: &Sessions, now: Instant) {
+    /// Ends all sessions whenever this apiserver's lease has run out, for ever.
+    pub(super) async fn end_lapsed(&self, sessions: &Sessions) {
+        loop {
+            sleep_until(self.lapses_at()).await;
+            if self.has_lapsed(Instant::now()) {
+                sessions.end_all(&lapsed());
+                sleep(LAPSED_PAUSE).await;
+            }
+        }
+    }
+
+    fn lapses_at(&self) -> Instant {
+        lock(&self.own).renewed + self.lease
+    }
+
+    fn is_out_of_touch(&self, now: Instant) -> bool {
+        now.saturating_duration_since(lock(&self.own).renewed) >= self.missed()
+    }
+
+    fn missed(&self) -> Duration {
+        self.lease / RENEWALS_PER_LEASE * MISSED_RENEWALS
+    }
+
+    /// Looks which apiservers live, and expects the nodes that this one may have to judge. Returns those that somebody has called silent although
+    /// they have their sessions here.
+    pub(super) fn look(&self, sessions: &Sessions, now: Instant) -> Vec<String> {
+        let mut wronged = Vec::new();
+        if self.is_out_of_touch(now) {
+            return wronged;
+        }
         let snapshot = self.writer.store.snapshot();
         self.observe(now);
         let mut before = std::mem::take(&mut *lock(&self.nodes));
@@ -139,9 +176,13 @@ impl Shared {
                     },
                 }
             }
+            if known.is_called_silent && sessions.instance(name).is_some() {
+                wronged.push(name.to_owned());
+            }
             nodes.insert(name.to_owned(), known);
         }
         *lock(&self.nodes) = nodes;
+        wronged
     }
 
     /// Keeps the lease, tells the others what they wait for, and passes on what they tell, until the token is cancelled.
@@ -159,19 +200,21 @@ impl Shared {
             let now = Instant::now();
             self.observe(now);
             let others = lock(&self.peers).others(&self.id, self.lease, now);
-            sessions.answer(others.applied);
+            if !self.is_out_of_touch(now) {
+                sessions.answer(others.applied);
+            }
             let told = sessions.told();
             let must_tell = match wake {
                 Wake::Due => true,
                 Wake::News => lock(&self.own).told.is_outdated(&told, &others),
             };
             if must_tell {
-                match timeout(self.lease / RENEWALS_PER_LEASE, self.publish(told)).await {
+                match timeout(self.lease / RENEWALS_PER_LEASE, self.renew(sessions, told)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(%error, "this apiserver's lease can't be renewed"),
                     Err(_) => tracing::warn!("this apiserver's lease can't be renewed in time"),
                 }
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
             if let Wake::Due = wake {
                 self.remove_old(now).await;
@@ -192,21 +235,36 @@ impl Shared {
         lock(&self.peers).observe(heard, now);
     }
 
-    async fn publish(&self, told: Told) -> Result<()> {
+    /// Renews the lease. When this apiserver was out of touch before, everybody gets the full time anew: that nothing was seen or heard of them
+    /// is not to be held against them.
+    async fn renew(&self, sessions: &Sessions, told: Told) -> Result<()> {
+        let before = lock(&self.own).renewed;
+        let sent = self.publish(&told).await?;
+        if sent - before >= self.missed() {
+            let now = Instant::now();
+            lock(&self.peers).begin_anew(now);
+            sessions.begin_anew(now);
+        }
+        // Only now may anybody be judged again.
+        *lock(&self.own) = Own { renewed: sent, told };
+        Ok(())
+    }
+
+    /// Writes the lease. Returns when that was sent.
+    async fn publish(&self, told: &Told) -> Result<Instant> {
         let sent = Instant::now();
         let key = lease_key(&self.id);
-        let renew = |old: Object| Ok(Change::Put(self.renewed(Lease::from_object(old).unwrap_or_default(), &told)));
+        let renew = |old: Object| Ok(Change::Put(self.renewed(Lease::from_object(old).unwrap_or_default(), told)));
         match self.writer.change(&key, false, renew).await {
             Err(Error::NotFound(_)) => {
                 let mut lease = Lease::default();
                 key.name().clone_into(&mut lease.meta_mut().name);
                 key.namespace().clone_into(&mut lease.meta_mut().namespace);
-                self.writer.create(self.renewed(lease, &told), false).await?;
+                self.writer.create(self.renewed(lease, told), false).await?;
             }
             outcome => drop(outcome?),
         }
-        *lock(&self.own) = Own { renewed: sent, told };
-        Ok(())
+        Ok(sent)
     }
 
     fn renewed(&self, mut lease: Lease, told: &Told) -> Object {
@@ -253,6 +311,11 @@ impl Shared {
 /// What the names of the leases of apiservers begin with.
 const ID_PREFIX: &str = "apiserver-";
 
+/// What a session is refused or ended with whose apiserver must count as gone.
+pub(super) fn lapsed() -> Error {
+    Error::NotDone("this apiserver has lost its store; connect to another one".to_owned())
+}
+
 /// A name for an apiserver that none has, nor had.
 pub(super) fn new_id() -> String {
     format!("{ID_PREFIX}{}", uuid::Uuid::new_v4())
@@ -269,7 +332,12 @@ fn session_of(node: &Object) -> Option<&NodeSession> {
 fn known(stored: &Stored) -> Known {
     let node = stored.decode();
     let apiserver = session_of(&node).map(|session| session.apiserver.clone());
-    Known { version: stored.revision, counts_as_alive: readiness::counts_as_alive(&node), apiserver }
+    Known {
+        version: stored.revision,
+        counts_as_alive: readiness::counts_as_alive(&node),
+        is_called_silent: readiness::is_called_silent(&node),
+        apiserver,
+    }
 }
 
 fn told_by(lease: &Object) -> Told {
@@ -296,3 +364,6 @@ async fn leases_changed(leases: &mut Option<Cursor>, hub: &Hub) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic while held")
 }
+
+#[cfg(test)]
+mod tests;

@@ -264,7 +264,7 @@ async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, ends: Canc
 
 async fn keep_lease(nodes: Arc<Nodes>, hub: Hub, ends: CancellationToken) {
     if let Some(shared) = &nodes.shared {
-        shared.keep(&nodes.sessions, &hub, ends).await;
+        tokio::join!(shared.keep(&nodes.sessions, &hub, ends.clone()), ends.run_until_cancelled(shared.end_lapsed(&nodes.sessions)));
     }
 }
 

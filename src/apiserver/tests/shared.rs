@@ -9,6 +9,7 @@ use super::logs::{asked, logs_of, next, piece};
 use super::node::{Kubelet, join, ready_node, ready_reason};
 use super::*;
 use crate::api::SYSTEM_NAMESPACE;
+use crate::api::condition::READY;
 use crate::api::v1::tunnel_request::Message;
 use crate::api::v1::{
     AwaitRoutes, ConditionStatus, Heartbeat, Lease, ListRequest, Node, NodeSession, RoutesApplied, Selector, session_request,
@@ -153,6 +154,21 @@ async fn a_second_kubelet_of_a_name_is_refused_by_every_apiserver_until_the_firs
     drop(first);
     until(async || join(&at_b, ready_node("n1"), "second").await.ok()).await;
     Kubelet::welcomed(&at_b, "n1", "second").await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_called_silent_by_mistake_is_taken_back_by_the_apiserver_that_has_its_session() {
+    let scene = Scene::new();
+    let ((a, at_a), (_b, at_b)) = (scene.start().await, scene.start().await);
+    let kubelet = Kubelet::welcomed(&at_a, "n1", "i").await;
+    let mut node: Node = at_b.get("", "n1").await.unwrap();
+    let status = node.status.get_or_insert_default();
+    status.session = None;
+    let ready = status.conditions.iter_mut().find(|condition| condition.r#type == READY).unwrap();
+    (ready.status, ready.reason) = (ConditionStatus::Unknown.into(), "SessionLost".into());
+    at_b.update_status(vec![node.into_object()]).await.unwrap().remove(0).unwrap();
+    while_alive(&[&kubelet], ready_reason(&at_b, "n1", ConditionStatus::True)).await;
+    assert_eq!(session_of(&at_b, "n1").await, Some(NodeSession { apiserver: a.id().into(), instance_id: "i".into() }));
 }
 
 #[tokio::test]
