@@ -45,11 +45,6 @@ impl Frame {
         self.parts.extend(message.parts);
     }
 
-    /// Appends a truth; false is the default and left out.
-    pub fn push_bool(&mut self, field: u32, value: bool) {
-        self.push_uint64(field, value.into());
-    }
-
     /// Appends a text; the empty one is the default and left out.
     pub fn push_string(&mut self, field: u32, value: String) {
         if !value.is_empty() {
@@ -128,7 +123,7 @@ mod tests {
 
         let mut bookmark = Frame::new();
         bookmark.push_uint64(2, 0);
-        bookmark.push_bool(3, true);
+        bookmark.push_uint64(3, 1);
         let expected = v1::WatchResponse { synced: true, ..Default::default() };
         assert_eq!(v1::WatchResponse::decode(bookmark.encode_to_vec().as_slice()).unwrap(), expected);
     }

@@ -30,6 +30,7 @@ mod streams;
 mod tests;
 mod tunnels;
 mod watch;
+mod watch_request;
 mod workload;
 mod writer;
 mod writes;

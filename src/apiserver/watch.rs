@@ -17,12 +17,11 @@ use futures_util::stream::{self, Stream};
 use hyper::body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::codec::Streaming;
 use tonic::{Code, Status};
-use tonic_prost::ProstDecoder;
 
 use super::connection::Connection;
 use super::stopping_error;
+use super::watch_request::decode;
 use super::writer::key_of_ref;
 use crate::api::v1::{KnownObject, Selector, WatchRequest};
 use crate::api::{Matcher, Revision};
@@ -33,9 +32,11 @@ use crate::watch::{Cursor, Hub, Known, Message, Start};
 /// Where it is asked for.
 pub(super) const PATH: &str = "/bluebird.v1.ControlPlaneService/Watch";
 /// The largest request: a client may tell of all that it has.
-const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+pub(super) const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
 /// The most selectors in one watch.
-const MAX_SELECTORS: usize = 64;
+pub(super) const MAX_SELECTORS: usize = 64;
+/// After how many messages a watch looks whether the apiserver stops.
+const MESSAGES_IN_A_ROW: u32 = 8;
 
 /// Begins watches.
 #[derive(Debug)]
@@ -66,7 +67,8 @@ impl Watches {
         // A watch knows what anybody was told of before it: the state that it begins with, and a revision that another apiserver has told.
         self.store.current().await?;
         let cursor = self.hub.watch(matchers(&request.selectors)?, start(request)?)?;
-        let watch = Watch { cursor, stopping: Box::pin(self.stopping.clone().cancelled_owned()), _permit: permit };
+        let (token, stopping) = (self.stopping.clone(), Box::pin(self.stopping.clone().cancelled_owned()));
+        let watch = Watch { cursor, stopping, token, in_a_row: 0, _permit: permit };
         let messages = stream::try_unfold(watch, |mut watch| async move {
             let message = watch.next().await?;
             Ok(Some((message, watch)))
@@ -75,32 +77,24 @@ impl Watches {
     }
 }
 
-/// Reads the one message of a request, as tonic does for every other method.
-async fn decode(request: Request) -> Result<WatchRequest, Status> {
-    let encoding = request.headers().get("grpc-encoding").map(HeaderValue::as_bytes);
-    if let Some(encoding) = encoding.filter(|encoding| *encoding != b"identity") {
-        let encoding = String::from_utf8_lossy(encoding);
-        let mut refusal = Status::unimplemented(format!("content is compressed with `{encoding}`, which isn't supported"));
-        refusal.metadata_mut().insert("grpc-accept-encoding", "identity".parse().expect("plain letters"));
-        return Err(refusal);
-    }
-    let mut messages = Streaming::new_request(ProstDecoder::default(), request.into_body(), None, Some(MAX_REQUEST_BYTES));
-    let message = messages.message().await?.ok_or_else(|| Status::internal("the request has no message"))?;
-    // What follows has no meaning, but the request is complete only when it is read.
-    messages.trailers().await?;
-    Ok(message)
-}
-
 struct Watch {
     cursor: Cursor,
     /// Ready when the apiserver stops. Waits once for as long as the watch lives, and not anew for every message.
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    token: CancellationToken,
+    /// How many messages were asked for.
+    in_a_row: u32,
     /// Counts against the connection's limit as long as the watch lives.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Watch {
     async fn next(&mut self) -> Result<Message> {
+        // Whoever is behind always has something to read.
+        self.in_a_row += 1;
+        if self.in_a_row.is_multiple_of(MESSAGES_IN_A_ROW) && self.token.is_cancelled() {
+            return Err(stopping_error());
+        }
         tokio::select! {
             biased;
             message = self.cursor.next() => message,
@@ -155,9 +149,6 @@ fn trailers(error: Error) -> HeaderMap {
 }
 
 fn matchers(selectors: &[Selector]) -> Result<Vec<Matcher>> {
-    if selectors.len() > MAX_SELECTORS {
-        return Err(Error::invalid("selectors", format!("{} selectors; at most {MAX_SELECTORS} are taken", selectors.len())));
-    }
     selectors.iter().enumerate().map(|(index, selector)| Matcher::new(selector, &format!("selectors[{index}]"))).collect()
 }
 

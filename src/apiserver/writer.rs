@@ -227,5 +227,5 @@ pub(super) fn new_uid() -> String {
 }
 
 pub(super) fn contended(key: &ObjectKey) -> Error {
-    Error::Unavailable(format!("{key} is changed by others all the time; try again"))
+    Error::NotDone(format!("{key} is changed by others all the time; try again"))
 }

@@ -14,7 +14,12 @@ use super::Client;
 use crate::api::v1::{Lease, LeaseSpec};
 use crate::api::{Kind, ObjectKey, Resource as _};
 use crate::error::{Error, Result};
-use crate::time::Clock;
+use crate::time::{Backoff, Clock};
+
+/// The longest pause after terms that ended by themselves, one after the other. The first one is as long as between two looks at the lease.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A term that lasted for so long did not end for how it began.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// Which lease makes the leader, and who wants it.
 #[derive(Clone, Debug)]
@@ -55,7 +60,8 @@ impl Default for Terms {
 
 impl Election {
     /// Calls `lead` whenever this candidate leads, until the token is cancelled. `lead` has to return soon after the token that it is given is cancelled; after
-    /// [`Terms::stop`] it is dropped where it is. When it returns by itself, the lease is given back, and this candidate tries again. At the end the
+    /// [`Terms::stop`] it is dropped where it is. When it returns by itself, the lease is given back, and this candidate tries again after
+    /// a pause, which is longer each time. At the end the
     /// lease is given back, so that another candidate can lead at once.
     pub async fn run<F>(self, client: Client, clock: Clock, token: CancellationToken, lead: impl Fn(CancellationToken) -> F)
     where
@@ -63,10 +69,17 @@ impl Election {
     {
         let key = ObjectKey::new(Kind::Lease, &self.namespace, &self.name);
         let mut candidate = Candidate::new(key, self.candidate, self.terms);
+        let mut backoff = Backoff::new(self.terms.retry_period, LONGEST_PAUSE);
         while token.run_until_cancelled(candidate.until_it_leads(&client, &clock)).await.is_some() {
             tracing::info!(lease = %candidate.key, candidate = candidate.identity, "leading");
+            let began = Instant::now();
             if candidate.term(&client, &clock, &token, &lead).await {
                 candidate.give_back(&client).await;
+                if began.elapsed() >= STEADY {
+                    backoff.reset();
+                }
+                // Unless nobody wants it any more, it has ended by itself.
+                token.run_until_cancelled(sleep(backoff.next_delay())).await;
             }
             candidate.forget();
         }

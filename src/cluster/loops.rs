@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Kind, SYSTEM_NAMESPACE};
 use crate::client::{Cache, Client, Election, Keep, Terms, all_of};
 use crate::error::Result;
 use crate::tasks::Tasks;
-use crate::time::Clock;
+use crate::time::{Backoff, Clock};
 use crate::{controllers, scheduler};
 
 /// How long they get to end.
@@ -18,6 +19,11 @@ const LEASE: &str = "controllers";
 
 /// How their cache keeps objects: of pods there may be very many.
 const KEEP: Keep = Keep { encoded: &[Kind::Pod], trim: scheduler::trim };
+/// How long it takes until they are started again when one of them has broken, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What ran for so long did not break for how it was started.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// What they need.
 #[derive(Clone, Debug)]
@@ -28,11 +34,17 @@ pub(super) struct Loops {
 }
 
 impl Loops {
-    /// Starts them.
+    /// Runs them, and again when one of them has broken.
     ///
     /// # Errors
     /// Invalid for a configuration that controllers can't work with.
     pub(super) fn start(self, tasks: &Tasks) -> Result<()> {
+        self.controllers.check()?;
+        tasks.spawn("controllers and scheduler", again(tasks.token(), move |term| self.clone().run(term)));
+        Ok(())
+    }
+
+    fn begin(self, tasks: &Tasks) -> Result<()> {
         let Loops { client, controllers, clock } = self;
         // One for all of them. It holds what the scheduler needs, too.
         let cache = Cache::start_keeping(client.clone(), all_of(&controllers::KINDS), KEEP, tasks);
@@ -57,10 +69,62 @@ impl Loops {
     /// Runs them until the term is over, or one of them breaks.
     async fn run(self, term: CancellationToken) {
         let tasks = Tasks::new(term);
-        match self.start(&tasks) {
+        match self.begin(&tasks) {
             Ok(()) => tasks.token().cancelled().await,
             Err(error) => tracing::error!(%error, "the controllers can't be started"),
         }
         tasks.shutdown(GRACE).await;
+    }
+}
+
+/// Runs something until the token is cancelled, and again when it ends by itself, after a pause that is longer each time.
+async fn again<F: Future<Output = ()>>(token: CancellationToken, run: impl Fn(CancellationToken) -> F) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    loop {
+        let began = Instant::now();
+        run(token.child_token()).await;
+        if token.is_cancelled() {
+            return;
+        }
+        if began.elapsed() >= STEADY {
+            backoff.reset();
+        }
+        let pause = backoff.next_delay();
+        tracing::error!(?pause, "the controllers have ended by themselves and are started again");
+        token.run_until_cancelled(sleep(pause)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn controllers_that_break_are_started_again_and_do_not_spin() {
+        let (began, token) = (Instant::now(), CancellationToken::new());
+        let starts = Mutex::new(Vec::new());
+        let run = |term: CancellationToken| {
+            let number = {
+                let mut starts = starts.lock().unwrap();
+                starts.push(began.elapsed());
+                starts.len()
+            };
+            let owner = token.clone();
+            async move {
+                let tasks = Tasks::new(term.clone());
+                match number {
+                    10 => owner.cancel(),
+                    _ => tasks.spawn("breaks", async { panic!("as a controller may") }),
+                }
+                term.cancelled().await;
+            }
+        };
+        again(token.clone(), run).await;
+        let starts = starts.into_inner().unwrap();
+        assert_eq!(starts.len(), 10);
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= FIRST_PAUSE / 2), "{starts:?}");
+        assert!(starts[9] - starts[8] >= LONGEST_PAUSE / 2, "{starts:?}");
     }
 }

@@ -20,7 +20,7 @@ pub struct Commit {
 
 impl Commit {
     /// About how much memory it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         COMMIT_OVERHEAD + self.events.iter().map(|event| EVENT_OVERHEAD + event.record.len()).sum::<usize>()
     }
 }
@@ -78,11 +78,6 @@ impl Event {
         &self.record
     }
 
-    /// The record of the same change for somebody to whom it means something else: an object that begins or ceases to match.
-    pub fn record_as(&self, kind: Type) -> Bytes {
-        record_of(kind, object_in(&self.record))
-    }
-
     /// Labels and node after the change; of a deleted object, as they were last.
     pub fn view(&self) -> &View {
         &self.view
@@ -105,11 +100,6 @@ impl Event {
     pub(super) fn stored(&self, revision: Revision) -> Stored {
         Stored { key: self.key.clone(), revision, bytes: self.object() }
     }
-}
-
-/// The `events` field for an encoded object.
-pub fn record_of(kind: Type, object: &[u8]) -> Bytes {
-    record(kind, object.len(), |buffer| buffer.extend_from_slice(object))
 }
 
 fn record(kind: Type, object_len: usize, put_object: impl FnOnce(&mut Vec<u8>)) -> Bytes {

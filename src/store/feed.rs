@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::Thread;
 use std::time::Duration;
@@ -22,6 +22,8 @@ struct Published {
     /// Whether commits are heard of as they happen.
     current: AtomicBool,
     closed: AtomicBool,
+    /// How often the history has let go of something for its age, without a commit.
+    expirations: AtomicU64,
     followers: Mutex<Vec<Thread>>,
 }
 
@@ -35,6 +37,7 @@ impl Feed {
             since,
             current,
             closed,
+            expirations: AtomicU64::new(0),
             followers: Mutex::default(),
         }))
     }
@@ -117,7 +120,17 @@ impl Feed {
     /// Lets go of the history that has become too old. Returns whether there was any.
     pub(super) fn expire(&self) -> bool {
         let passed = self.passed();
-        self.0.history.write().expect(UNPOISONED).pass(passed)
+        let is_shorter = self.0.history.write().expect(UNPOISONED).pass(passed);
+        if is_shorter {
+            self.0.expirations.fetch_add(1, Ordering::Release);
+            self.wake();
+        }
+        is_shorter
+    }
+
+    /// How often the history has let go of something for its age alone. Followers are told of that, too.
+    pub fn expirations(&self) -> u64 {
+        self.0.expirations.load(Ordering::Acquire)
     }
 
     fn passed(&self) -> Duration {

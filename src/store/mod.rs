@@ -28,7 +28,7 @@ pub use backend::embedded::inspect::Inspected;
 pub use backend::embedded::restore::Restored;
 pub use backend::{EtcdOptions, OpenError, Tls};
 pub use backup::Backup;
-pub use commit::{Commit, Event, put_head, record_of};
+pub use commit::{Commit, Event, put_head};
 pub use feed::Feed;
 pub use history::{History, HistoryLimits};
 pub use snapshot::{Snapshot, Stored};

@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::filter::Filter;
-use super::message::{Builder, Message, UnderWay};
+use super::filter::{Filter, Shown};
+use super::message::{Builder, Message, UnderWay, bytes_of};
 use super::pace::Pace;
 use crate::api::Revision;
 use crate::store::Commit;
@@ -19,6 +19,8 @@ pub(super) struct Channel {
     filter: Arc<Filter>,
     pace: Arc<Pace>,
     under_way: UnderWay,
+    /// The last commit that was looked at. Only the hub's thread asks, and says.
+    looked_at: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -28,8 +30,6 @@ struct Inner {
     entries: VecDeque<Entry>,
     /// Whatever the filter shows after this revision is in the entries.
     complete_after: Revision,
-    /// The last commit that was looked at.
-    looked_at: Revision,
     /// Messages from some revision up to the newest entry.
     messages: Vec<(Revision, Message)>,
     /// How many watches there are.
@@ -51,8 +51,9 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    revision: Revision,
-    records: Box<[Bytes]>,
+    /// The one of the history, so that it costs next to nothing however many channels keep it.
+    commit: Arc<Commit>,
+    shown: Box<[Shown]>,
 }
 
 /// What a channel can't give.
@@ -77,7 +78,6 @@ impl Channel {
         let inner = Inner {
             entries: VecDeque::new(),
             complete_after,
-            looked_at: complete_after,
             messages: Vec::new(),
             watches: 0,
             waiting: BTreeMap::new(),
@@ -88,7 +88,13 @@ impl Channel {
             rests_until: None,
             is_closed: false,
         };
-        Self { filter: Arc::new(filter), pace: Arc::clone(pace), under_way: under_way.clone(), inner: Mutex::new(inner) }
+        Self {
+            filter: Arc::new(filter),
+            pace: Arc::clone(pace),
+            under_way: under_way.clone(),
+            looked_at: AtomicU64::new(complete_after.0),
+            inner: Mutex::new(inner),
+        }
     }
 
     pub(super) fn filter(&self) -> &Arc<Filter> {
@@ -96,18 +102,18 @@ impl Channel {
     }
 
     /// Takes in a commit, unless it has it. Returns whether there is somebody to wake whom the hub doesn't know of.
-    pub(super) fn push(&self, commit: &Commit) -> bool {
-        let records = self.filter.records(commit);
+    pub(super) fn push(&self, commit: &Arc<Commit>) -> bool {
+        // A channel of several topics is told of a commit for each of them.
+        if self.looked_at.swap(commit.revision.0, Ordering::Relaxed) >= commit.revision.0 {
+            return false;
+        }
+        let shown = self.filter.shown(commit);
+        if shown.is_empty() {
+            return false;
+        }
         let mut inner = self.lock();
-        if commit.revision <= inner.looked_at {
-            return false;
-        }
-        inner.looked_at = commit.revision;
-        if records.is_empty() {
-            return false;
-        }
         inner.messages.clear();
-        inner.entries.push_back(Entry { revision: commit.revision, records: records.into() });
+        inner.entries.push_back(Entry { commit: Arc::clone(commit), shown: shown.into() });
         let kept = if self.filter.is_narrow() { KEPT_IF_NARROW } else { KEPT };
         if inner.entries.len() > kept {
             inner.drop_oldest();
@@ -125,20 +131,20 @@ impl Channel {
         if let Some((_, message)) = inner.messages.iter().find(|(from, _)| *from == after) {
             return Ok(message.clone());
         }
-        let first = inner.entries.partition_point(|entry| entry.revision <= after);
+        let first = inner.entries.partition_point(|entry| entry.revision() <= after);
         if first == inner.entries.len() {
             return Err(if inner.is_closed { Missing::Closed } else { Missing::Nothing });
         }
-        let room = inner.entries.range(first..).flat_map(|entry| &entry.records).map(Bytes::len).sum();
+        let room = inner.entries.range(first..).map(|entry| bytes_of(&entry.commit, &entry.shown)).sum();
         let (mut builder, mut up_to) = (Builder::new(&self.under_way, room), after);
         for entry in inner.entries.range(first..) {
-            if !builder.push_commit(&entry.records) {
+            if !builder.push_commit(&entry.commit, &entry.shown) {
                 break;
             }
-            up_to = entry.revision;
+            up_to = entry.revision();
         }
         let message = builder.finish(up_to, false);
-        if inner.entries.back().is_some_and(|newest| newest.revision == message.revision) {
+        if inner.entries.back().is_some_and(|newest| newest.revision() == message.revision) {
             inner.messages.push((after, message.clone()));
         }
         Ok(message)
@@ -194,10 +200,10 @@ impl Channel {
 
     /// Lets go of everything up to a revision, of which not everything has come in. Everybody is to be woken.
     pub(super) fn skip_to(&self, revision: Revision) {
+        self.looked_at.store(revision.0, Ordering::Relaxed);
         let mut inner = self.lock();
         inner.entries.clear();
         inner.messages.clear();
-        inner.looked_at = revision;
         inner.complete_after = revision;
         inner.has_news = !inner.waiting.is_empty();
         inner.is_calling = true;
@@ -206,7 +212,7 @@ impl Channel {
     /// Lets go of what the history no longer has.
     pub(super) fn forget_up_to(&self, oldest: Revision) {
         let mut inner = self.lock();
-        while inner.entries.front().is_some_and(|entry| entry.revision <= oldest) {
+        while inner.entries.front().is_some_and(|entry| entry.revision() <= oldest) {
             inner.drop_oldest();
         }
     }
@@ -230,10 +236,10 @@ impl Channel {
         inner.watches == 0
     }
 
-    /// How many commits are kept for those who are behind.
+    /// The commits that are kept for those who are behind.
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        self.lock().entries.len()
+    pub(super) fn kept(&self) -> Vec<Arc<Commit>> {
+        self.lock().entries.iter().map(|entry| Arc::clone(&entry.commit)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -241,14 +247,20 @@ impl Channel {
     }
 }
 
+impl Entry {
+    fn revision(&self) -> Revision {
+        self.commit.revision
+    }
+}
+
 impl Inner {
     fn newest(&self) -> Revision {
-        self.entries.back().map_or(self.complete_after, |newest| newest.revision)
+        self.entries.back().map_or(self.complete_after, Entry::revision)
     }
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.entries.pop_front() {
-            self.complete_after = oldest.revision;
+            self.complete_after = oldest.revision();
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Cursor {
     bookmark_at: Instant,
     /// Wakes it for that, or earlier: it is set anew when it has rung, and not whenever something is sent.
     alarm: Option<Pin<Box<Sleep>>>,
-    _counted: Counted,
+    _counted: Alive,
 }
 
 /// Where the next events come from.
@@ -83,7 +83,7 @@ impl Cursor {
             }
         };
         let bookmark_at = if is_due { Instant::now() } else { next_bookmark() };
-        Ok(Self { subscription, position, phase, bookmark_at, alarm: None, _counted: Counted::begin() })
+        Ok(Self { subscription, position, phase, bookmark_at, alarm: None, _counted: Alive::begin() })
     }
 
     /// What comes next: everything that is ready, or, at the latest after ten seconds, a bookmark. Nothing is lost when the future is dropped.
@@ -132,7 +132,7 @@ impl Cursor {
         }
         let mut message = Builder::new(&topics.under_way, 0);
         for commit in commits {
-            if !message.push_commit(&channel.filter().records(&commit)) {
+            if !message.push_commit(&commit, &channel.filter().shown(&commit)) {
                 break;
             }
             self.position = commit.revision;
@@ -198,16 +198,16 @@ fn next_bookmark() -> Instant {
 
 /// Counts a watch as long as it lives.
 #[derive(Debug)]
-struct Counted(());
+struct Alive(());
 
-impl Counted {
+impl Alive {
     fn begin() -> Self {
         metrics::gauge!("bluebird_watches").increment(1);
         Self(())
     }
 }
 
-impl Drop for Counted {
+impl Drop for Alive {
     fn drop(&mut self) {
         metrics::gauge!("bluebird_watches").decrement(1);
     }

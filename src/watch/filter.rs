@@ -1,9 +1,14 @@
-use bytes::Bytes;
-
 use super::topic::Topic;
 use crate::api::v1::event::Type;
 use crate::api::{LabelView, Matcher, ObjectKey};
 use crate::store::{Commit, Event, Stored, View};
+
+/// An event of a commit, by its place there, and what it means to somebody: an object that begins to match is added to what he sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) index: u32,
+    pub(super) kind: Type,
+}
 
 /// What a watch wants to see: objects that any of its matchers matches.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,20 +51,20 @@ impl Filter {
     }
 
     /// A commit's events as the watch sees them.
-    pub(super) fn records(&self, commit: &Commit) -> Vec<Bytes> {
-        commit.events.iter().filter_map(|event| self.record(event)).collect()
+    pub(super) fn shown(&self, commit: &Commit) -> Vec<Shown> {
+        let shown = |(index, event)| Some(Shown { index, kind: self.seen_as(event)? });
+        (0..).zip(&commit.events).filter_map(shown).collect()
     }
 
-    fn record(&self, event: &Event) -> Option<Bytes> {
+    fn seen_as(&self, event: &Event) -> Option<Type> {
         let now = event.kind() != Type::Deleted && self.matches(event.key(), event.view());
         let before = event.view_before().is_some_and(|view| self.matches(event.key(), view));
-        let seen_as = match (before, now) {
-            (false, false) => return None,
-            (false, true) => Type::Added,
-            (true, true) => Type::Modified,
-            (true, false) => Type::Deleted,
-        };
-        Some(if seen_as == event.kind() { event.record().clone() } else { event.record_as(seen_as) })
+        match (before, now) {
+            (false, false) => None,
+            (false, true) => Some(Type::Added),
+            (true, true) => Some(Type::Modified),
+            (true, false) => Some(Type::Deleted),
+        }
     }
 
     fn matches(&self, key: &ObjectKey, view: &impl LabelView) -> bool {

@@ -39,7 +39,8 @@ pub(super) struct Topics {
     pace: Arc<Pace>,
     /// Every commit up to this revision is in the channels that it concerns.
     published: AtomicU64,
-    /// Everybody whom a commit up to this revision concerns was woken, or wasn't waiting.
+    /// Everybody whom a commit up to this revision concerns was woken, or wasn't waiting. Only tests wait for that.
+    #[cfg(test)]
     told: AtomicU64,
     /// `None` when there will be no more commits.
     channels: Mutex<Option<Channels>>,
@@ -56,8 +57,10 @@ struct Channels {
 
 /// How many commits the hub takes at once.
 const COMMITS_AT_ONCE: usize = 256;
-/// After how many commits the channels let go of what the history no longer has.
+/// After how many commits the channels let go of what the history no longer has, …
 const COMMITS_BETWEEN_SWEEPS: usize = 1024;
+/// … or after so many bytes of them, which is how much the channels can keep besides the history, all together.
+const BYTES_BETWEEN_SWEEPS: usize = 16 * 1024 * 1024;
 
 impl Hub {
     /// Follows a store.
@@ -91,10 +94,10 @@ impl Hub {
         channels.as_ref().map_or((0, 0), |channels| (channels.by_filter.len(), channels.by_topic.len()))
     }
 
-    /// How many commits the channels keep, all together.
-    pub(super) fn kept(&self) -> usize {
+    /// The commits that each of the channels keeps.
+    pub(super) fn kept(&self) -> Vec<Arc<Commit>> {
         let channels = self.0.topics.lock();
-        channels.iter().flat_map(|channels| channels.by_filter.values()).map(|channel| channel.kept()).sum()
+        channels.iter().flat_map(|channels| channels.by_filter.values()).flat_map(|channel| channel.kept()).collect()
     }
 
     /// How many bytes were put together and are not sent.
@@ -139,6 +142,7 @@ impl Topics {
             under_way: UnderWay::default(),
             pace: Arc::default(),
             published: AtomicU64::new(revision.0),
+            #[cfg(test)]
             told: AtomicU64::new(revision.0),
             channels: Mutex::new(Some(channels)),
         }
@@ -154,6 +158,7 @@ impl Topics {
             // Asked before reading, so that the last commits aren't missed.
             let last = self.feed.is_closed();
             let has_news = self.take_in(&mut round);
+            self.sweep(&mut round);
             self.call(&mut round);
             match (has_news, round.is_full, round.resting_until()) {
                 (true, ..) => {}
@@ -178,45 +183,60 @@ impl Topics {
         !commits.is_empty()
     }
 
-    fn publish(&self, commit: &Commit, round: &mut Round) {
+    fn publish(&self, commit: &Arc<Commit>, round: &mut Round) {
         Topic::touched_by(commit, &mut round.touched);
         if let Some(channels) = self.lock().as_mut() {
             let listening = round.touched.iter().filter_map(|topic| channels.by_topic.get(topic)).flatten();
             round.listening.extend(listening.cloned());
             channels.looked_at = commit.revision;
-            round.since_sweep += 1;
-            if round.since_sweep == COMMITS_BETWEEN_SWEEPS {
-                round.since_sweep = 0;
-                channels.by_filter.values().for_each(|channel| channel.forget_up_to(self.feed.oldest()));
-            }
         }
+        round.since_sweep.commits += 1;
+        round.since_sweep.bytes += commit.bytes();
         // Outside of the lock, since this is where the work is.
         round.resting.extend(round.listening.drain(..).filter(|channel| channel.push(commit)));
         round.position = commit.revision;
         self.published.store(commit.revision.0, Ordering::Release);
     }
 
+    /// Makes the channels let go of what the history no longer has, when that may be much, or it has become too old.
+    fn sweep(&self, round: &mut Round) {
+        let expirations = self.feed.expirations();
+        let SinceSweep { commits, bytes, expirations: before } = round.since_sweep;
+        if commits < COMMITS_BETWEEN_SWEEPS && bytes < BYTES_BETWEEN_SWEEPS && expirations == before {
+            return;
+        }
+        round.since_sweep = SinceSweep { expirations, ..SinceSweep::default() };
+        if let Some(channels) = self.lock().as_ref() {
+            let oldest = self.feed.oldest();
+            channels.by_filter.values().for_each(|channel| channel.forget_up_to(oldest));
+        }
+    }
+
     /// Wakes those who wait for what has come in, as many as may be at once, one channel after the other.
     fn call(&self, round: &mut Round) {
         let now = Instant::now();
         let ready = round.resting.extract_if(.., |channel| channel.begin_round(now));
-        round.calling.extend(ready.map(|channel| (channel, now)));
+        round.calling.extend(ready.map(|channel| (channel, None)));
         round.is_full = false;
         while let Some((channel, begun)) = round.calling.pop_front() {
             let room = self.pace.room();
-            let has_more = room == 0 || channel.call(room, &mut round.woken);
-            self.pace.called(round.woken.len());
-            round.woken.drain(..).for_each(Waker::wake);
-            if has_more {
-                round.calling.push_back((channel, begun));
-            } else if channel.end_round(rest_after(begun)) {
-                round.resting.push(channel);
-            }
             if room == 0 {
+                // It has its turn as soon as there is room.
+                round.calling.push_front((channel, begun));
                 round.is_full = true;
                 return;
             }
+            let begun = begun.unwrap_or_else(Instant::now);
+            let has_more = channel.call(room, &mut round.woken);
+            self.pace.called(round.woken.len());
+            round.woken.drain(..).for_each(Waker::wake);
+            if has_more {
+                round.calling.push_back((channel, Some(begun)));
+            } else if channel.end_round(rest_after(begun)) {
+                round.resting.push(channel);
+            }
         }
+        #[cfg(test)]
         if round.resting.is_empty() {
             self.told.store(round.position.0, Ordering::Release);
         }
@@ -277,16 +297,24 @@ struct Round {
     position: Revision,
     /// Channels with somebody to wake, who have to wait until that channel has rested.
     resting: Vec<Arc<Channel>>,
-    /// Channels in a round, and since when.
-    calling: VecDeque<(Arc<Channel>, Instant)>,
+    /// Channels in a round, and since when they are called; a channel that waits for its first turn is not yet.
+    calling: VecDeque<(Arc<Channel>, Option<Instant>)>,
     /// No more may be woken for now.
     is_full: bool,
-    /// How many commits there were since the channels were swept.
-    since_sweep: usize,
+    since_sweep: SinceSweep,
     // Kept for their memory.
     touched: Vec<Topic>,
     listening: Vec<Arc<Channel>>,
     woken: Vec<Waker>,
+}
+
+/// What came since the channels were swept.
+#[derive(Default)]
+struct SinceSweep {
+    commits: usize,
+    bytes: usize,
+    /// How often the history had let go of something for its age.
+    expirations: u64,
 }
 
 /// A round that takes at least so long is followed by a rest of the same length, …
@@ -363,3 +391,6 @@ impl Drop for Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

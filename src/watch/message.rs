@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{BufMut, Bytes};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
+use super::filter::Shown;
 use crate::api::Revision;
 use crate::api::v1::event::Type;
-use crate::store::put_head;
+use crate::store::{Commit, put_head};
 
 /// A piece of a watch's stream as it goes over the wire: one `WatchResponse` as a gRPC message, in one chunk or several. It is put together once,
 /// whatever the number of watches that send it. A handle.
@@ -72,16 +73,22 @@ impl Builder {
         Self { under_way: under_way.clone(), limit, shared_from, copied, pieces: Vec::new(), open_from: 0, shared: 0, events: 0 }
     }
 
-    /// Appends the events of a commit, each encoded as a field of a `WatchResponse`. Returns false, and appends nothing, when that would make it too
-    /// large; a commit is never too large for an empty message.
-    pub(super) fn push_commit(&mut self, records: &[Bytes]) -> bool {
-        let bytes: usize = records.iter().map(Bytes::len).sum();
-        let fits = self.events + records.len() <= MESSAGE_EVENTS && self.bytes() + bytes <= self.limit;
+    /// Appends what is shown of a commit. Returns false, and appends nothing, when that would make it too large; a commit is never too large for an
+    /// empty message.
+    pub(super) fn push_commit(&mut self, commit: &Commit, shown: &[Shown]) -> bool {
+        let fits = self.events + shown.len() <= MESSAGE_EVENTS && self.bytes() + bytes_of(commit, shown) <= self.limit;
         if !fits && self.events > 0 {
             return false;
         }
-        records.iter().for_each(|record| self.push(record));
-        self.events += records.len();
+        for Shown { index, kind } in shown {
+            let event = &commit.events[*index as usize];
+            if *kind == event.kind() {
+                self.push(event.record());
+                self.events += 1;
+            } else {
+                self.push_event(*kind, &event.object());
+            }
+        }
         true
     }
 
@@ -144,6 +151,12 @@ impl Builder {
             self.pieces.push(Piece::Copied(open));
         }
     }
+}
+
+/// How many bytes a message needs for what is shown of a commit.
+pub(super) fn bytes_of(commit: &Commit, shown: &[Shown]) -> usize {
+    // Whatever an event means to somebody, it is as long as its record.
+    shown.iter().map(|shown| commit.events[shown.index as usize].record().len()).sum()
 }
 
 /// Counts the bytes of messages that were put together and are not sent yet, those of all streams together. Readers that are slower than we are

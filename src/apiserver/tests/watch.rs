@@ -101,6 +101,56 @@ async fn a_malformed_watch_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_is_told_so() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    let known = |index: usize| {
+        let reference = ObjectRef { kind: "Pod".into(), name: format!("{}{index}", "x".repeat(2_000)), ..Default::default() };
+        KnownObject { r#ref: Some(reference), resource_version: 1 }
+    };
+    let request = WatchRequest { known: (0..17_000).map(known).collect(), send_initial: true, ..Default::default() };
+    let refused = refusal(&client, request).await;
+    assert!(matches!(&refused, Error::Exhausted { message, .. } if message.contains("32 MiB")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn large_requests_wait_for_each_other_and_are_all_answered() {
+    let Running { client, apiserver: _apiserver, folder: _folder } = running().await;
+    let known = |index: usize| {
+        let reference = ObjectRef { kind: "Pod".into(), name: format!("p{index}"), namespace: "default".into() };
+        KnownObject { r#ref: Some(reference), resource_version: 1 }
+    };
+    let request = WatchRequest { known: (0..20_000).map(known).collect(), send_initial: true, ..Default::default() };
+    let begin = async || client.watch(request.clone()).await.unwrap().next().await.unwrap().expect("a message").events.len();
+    let all = async { tokio::join!(begin(), begin(), begin(), begin(), begin()) };
+    let (one, two, three, four, five) = tokio::time::timeout(PATIENCE, all).await.expect("answers");
+    assert!([one, two, three, four, five].into_iter().all(|gone| gone > 0));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_far_behind_ends_when_the_apiserver_stops() {
+    let Running { client, apiserver, folder: _folder } = running().await;
+    for index in 0..100 {
+        let mut large = pod(&format!("p{index}"));
+        large.meta_mut().annotations.insert("padding".into(), "x".repeat(200 * 1024));
+        client.create(large).await.unwrap();
+    }
+    let request = WatchRequest { selectors: pods(), send_initial: true, ..Default::default() };
+    let mut watch = client.watch(request).await.unwrap();
+    let mut read = 0;
+    let end = async {
+        loop {
+            match watch.next().await {
+                Ok(message) => read += message.expect("a watch never ends with OK").events.len(),
+                Err(error) => return error,
+            }
+        }
+    };
+    let ((), end) = tokio::time::timeout(PATIENCE, async { tokio::join!(apiserver.shutdown(), end) }).await.expect("an end");
+    assert!(end.is_unavailable(), "{end:?}");
+    assert!(read < 100, "it was told before it had read everything: {read}");
+}
+
+#[tokio::test]
 async fn ten_thousand_watches_of_one_connection_are_refused_beyond_the_limit() {
     let running = running().await;
     let begin = || running.client.watch(WatchRequest { selectors: pods(), ..Default::default() });

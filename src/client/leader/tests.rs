@@ -313,6 +313,28 @@ async fn a_leader_whose_answers_are_lost_stops_too_and_may_lead_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn terms_that_end_by_themselves_at_once_follow_each_other_ever_more_slowly() {
+    let (server, network, tasks) = (FakeLease::default(), Network::default(), Tasks::new(CancellationToken::new()));
+    let client = server.client(&network, &tasks);
+    let (began, terms) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let election =
+        Election { namespace: key().namespace().into(), name: key().name().into(), candidate: "one".into(), terms: Terms::default() };
+    let lead = {
+        let terms = terms.clone();
+        move |_| {
+            terms.lock().expect("not held").push(began.elapsed());
+            std::future::ready(())
+        }
+    };
+    tasks.spawn("election", election.run(client, clock(), tasks.token(), lead));
+    sleep(Duration::from_secs(1_000)).await;
+    tasks.shutdown(BOUND).await;
+    let terms = terms.lock().expect("not held").clone();
+    assert!(terms.len() >= 10 && terms.len() <= 45, "{terms:?}");
+    assert!(terms.windows(2).all(|pair| pair[1] - pair[0] >= Terms::default().retry_period / 2), "{terms:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_jumps_makes_no_second_leader() {
     let (scene, mut seen) = (Scene::new(), 0);
     let jumping = |years: u64| {

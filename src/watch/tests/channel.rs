@@ -1,5 +1,7 @@
 //! What watches with the same filter share.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 
 use super::*;
@@ -43,12 +45,12 @@ async fn when_everybody_has_everything_nothing_is_kept() {
         watching.hub.settle(revision).await;
     }
     assert_eq!(names(&mut one).len(), 3);
-    assert_eq!(watching.hub.kept(), 3, "for the other one");
+    assert_eq!(watching.hub.kept().len(), 3, "for the other one");
     assert_eq!(names(&mut other).len(), 3);
     // Both wait now, but a wait that is given up is none.
     let (mut first, mut second) = (Box::pin(one.next()), Box::pin(other.next()));
     assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
-    assert_eq!(watching.hub.kept(), 0);
+    assert_eq!(watching.hub.kept().len(), 0);
     let revision = watching.commit([delete("a")]).await;
     assert_eq!((first.await.unwrap().revision, second.await.unwrap().revision), (revision, revision));
 }
@@ -65,7 +67,58 @@ async fn a_channel_keeps_nothing_that_the_history_no_longer_has() {
         last = watching.commit([put(pod("a", "", &[]))]).await;
     }
     watching.hub.settle(last).await;
-    assert_eq!(watching.hub.kept(), 0);
+    assert_eq!(watching.hub.kept().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_watches_that_are_not_read_is_the_historys_own_memory() {
+    let watching = Watching::new();
+    let selector = |number: usize| [labelled("app", "web"), labelled("number", &number.to_string())];
+    let _never_read: Vec<_> = (0..50).map(|number| watching.watch_on(&selector(number))).collect();
+    let mut last = Revision::ZERO;
+    for number in 0..20 {
+        let app = if number % 2 == 0 { "web" } else { "db" };
+        last = watching.commit([put(pod("a", "", &[("app", app)]))]).await;
+    }
+    watching.hub.settle(last).await;
+    let kept = watching.hub.kept();
+    assert_eq!(kept.len(), 50 * 20);
+    let history = watching.store.feed().after(Revision::ZERO, 100).unwrap();
+    assert!(kept.iter().all(|kept| history.iter().any(|commit| Arc::ptr_eq(kept, commit))));
+}
+
+#[tokio::test]
+async fn what_an_object_means_to_a_watch_costs_no_copy_of_the_object() {
+    let watching = Watching::new();
+    let mut cursor = watching.watch_on(&[labelled("app", "web")]);
+    let with_label = |app: &str| {
+        let mut object = large_pod("large", 100 * 1024);
+        object.meta_mut().unwrap().labels.insert("app".into(), app.into());
+        put(object)
+    };
+    watching.commit([with_label("db")]).await;
+    let last = watching.commit([with_label("web")]).await;
+    let stored = watching.store.snapshot().get(&crate::store::fixtures::pod_key("large")).unwrap().bytes.clone();
+    let message = cursor.next().await.unwrap();
+    assert_eq!(rows(&decoded(&message)), [(Type::Added, "large".to_owned(), last.0)]);
+    let chunks = message.into_chunks();
+    assert!(chunks.iter().any(|chunk| chunk.as_ptr() == stored.as_ptr() && chunk.len() == stored.len()), "it is the store's own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_keeps_nothing_that_has_become_too_old_even_when_nothing_happens() {
+    let watching = Watching::with_history(HistoryLimits { age: Duration::from_secs(60), ..HistoryLimits::default() });
+    let _never_read = watching.watch_on(&[kind("Pod")]);
+    let last = watching.commit([put(pod("a", "", &[]))]).await;
+    watching.hub.settle(last).await;
+    assert_eq!(watching.hub.kept().len(), 1);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    watching.store.expire_history();
+    let begun = std::time::Instant::now();
+    while !watching.hub.kept().is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "it is never let go of");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,157 @@
+//! The request of a watch, which may be far larger than any other: it is looked at before it becomes objects, which take many times the memory.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use bytes::Buf as _;
+use futures_util::stream::{self, TryStreamExt as _};
+use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tonic::codec::{DecodeBuf, Decoder, Streaming};
+use tonic::{Code, Status};
+
+use super::watch::{MAX_REQUEST_BYTES, MAX_SELECTORS};
+use crate::api::v1::WatchRequest;
+use crate::error::{Error, Result};
+
+/// How long a request may take to come in.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Further bytes of a request are taken only while few others are so large, …
+const LARGE: usize = 256 * 1024;
+/// … this many in the whole process. The others wait.
+static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// The most bytes in all selectors of a request.
+const MAX_SELECTOR_BYTES: usize = 256 * 1024;
+/// The shortest known object that names one, with its length: kind, name and version of `Pod/a`.
+const SHORTEST_KNOWN: usize = 13;
+/// How many shorter ones are looked at, to say what is wrong with them.
+const MAX_SHORT: usize = 1_000;
+
+/// Reads the one message of a request, as tonic does for every other method.
+pub(super) async fn decode(request: Request) -> Result<WatchRequest, Status> {
+    let encoding = request.headers().get("grpc-encoding").map(HeaderValue::as_bytes);
+    if let Some(encoding) = encoding.filter(|encoding| *encoding != b"identity") {
+        let encoding = String::from_utf8_lossy(encoding);
+        let mut refusal = Status::unimplemented(format!("content is compressed with `{encoding}`, which isn't supported"));
+        refusal.metadata_mut().insert("grpc-accept-encoding", "identity".parse().expect("plain letters"));
+        return Err(refusal);
+    }
+    let late = |_| Error::Timeout(format!("the request did not come in within {} s", WITHIN.as_secs()));
+    timeout(WITHIN, read(request.into_body())).await.map_err(late)?
+}
+
+async fn read(body: Body) -> Result<WatchRequest, Status> {
+    // Held until the request is decoded.
+    let permit = Arc::new(OnceLock::new());
+    let place = Arc::clone(&permit);
+    let body = stream::try_unfold((body.into_data_stream(), 0), move |(mut pieces, before)| {
+        let place = Arc::clone(&place);
+        async move {
+            let Some(piece) = pieces.try_next().await? else { return Ok(None) };
+            let after = before + piece.len();
+            if before <= LARGE && after > LARGE {
+                let permit = LARGE_AT_ONCE.acquire().await.expect("it is never closed");
+                place.get_or_init(|| permit);
+            }
+            Ok::<_, axum::Error>(Some((piece, (pieces, after))))
+        }
+    });
+    let mut messages = Streaming::new_request(Careful, Body::from_stream(body), None, Some(MAX_REQUEST_BYTES));
+    let message = messages.message().await.map_err(refusal)?.ok_or_else(|| Status::internal("the request has no message"))?;
+    // What follows has no meaning, but the request is complete only when it is read.
+    messages.trailers().await?;
+    Ok(message)
+}
+
+/// tonic's word for a message that is too large is the one for a revision that is gone.
+fn refusal(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => {
+            let message = format!("the request is too large: at most {} MiB are taken", MAX_REQUEST_BYTES / 1024 / 1024);
+            Error::Exhausted { message, retry_after: None }.into()
+        }
+        _ => status,
+    }
+}
+
+/// Decodes what was found to be no more than it may be.
+struct Careful;
+
+impl Decoder for Careful {
+    type Item = WatchRequest;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<WatchRequest>, Status> {
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        check(&message)?;
+        WatchRequest::decode(message).map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+const SELECTORS: u32 = 1;
+const KNOWN: u32 = 4;
+
+/// Makes sure that an encoded request is not far larger once it is decoded.
+fn check(mut message: &[u8]) -> Result<()> {
+    let (mut selectors, mut selector_bytes, mut short) = (0, 0, 0);
+    while !message.is_empty() {
+        let before = message.len();
+        let field = decode_key(&mut message).and_then(|(field, wire_type)| {
+            skip_field(wire_type, field, &mut message, DecodeContext::default())?;
+            Ok(field)
+        });
+        let length = before - message.len() - 1;
+        match field {
+            Ok(SELECTORS) => (selectors, selector_bytes) = (selectors + 1, selector_bytes + length),
+            Ok(KNOWN) if length < SHORTEST_KNOWN => short += 1,
+            Ok(_) => {}
+            // Whoever decodes it says what is wrong.
+            Err(_) => break,
+        }
+    }
+    if selectors > MAX_SELECTORS {
+        return Err(Error::invalid("selectors", format!("{selectors} selectors; at most {MAX_SELECTORS} are taken")));
+    }
+    if selector_bytes > MAX_SELECTOR_BYTES {
+        return Err(Error::invalid("selectors", format!("{selector_bytes} bytes; at most {MAX_SELECTOR_BYTES} are taken")));
+    }
+    if short > MAX_SHORT {
+        return Err(Error::invalid("known", format!("{short} of them name no object at a version")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1::{KnownObject, LabelSelector, LabelSelectorRequirement, ObjectRef, Selector};
+
+    fn refused(request: &WatchRequest) -> Option<String> {
+        match check(&request.encode_to_vec()) {
+            Ok(()) => None,
+            Err(Error::Invalid(violations)) => Some(violations[0].path.clone()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_would_be_far_larger_once_it_is_decoded_is_refused_before() {
+        let selectors = |many| WatchRequest { selectors: vec![Selector::default(); many], ..Default::default() };
+        assert_eq!(refused(&selectors(64)), None);
+        assert_eq!(refused(&selectors(1_000_000)), Some("selectors".into()));
+        let requirements = vec![LabelSelectorRequirement::default(); 1_000_000];
+        let labels = Some(LabelSelector { match_expressions: requirements, ..Default::default() });
+        let request = WatchRequest { selectors: vec![Selector { labels, ..Default::default() }], ..Default::default() };
+        assert_eq!(refused(&request), Some("selectors".into()));
+        let known = |known: KnownObject, many| WatchRequest { known: vec![known; many], ..Default::default() };
+        assert_eq!(refused(&known(KnownObject::default(), 1_000)), None, "these are told apart once they are decoded");
+        assert_eq!(refused(&known(KnownObject::default(), 1_000_000)), Some("known".into()));
+        let reference = Some(ObjectRef { kind: "Job".into(), name: "a".into(), ..Default::default() });
+        assert_eq!(refused(&known(KnownObject { r#ref: reference, resource_version: 1 }, 100_000)), None);
+    }
+}
