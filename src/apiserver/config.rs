@@ -131,6 +131,9 @@ impl Args {
     /// A sentence, when there is no `--data-dir` and the machine has no folder for user data, or a file that a flag names can't be read.
     pub fn into_config(self) -> Result<Config, String> {
         let (folder, etcd) = self.store.into_place()?;
+        if folder.is_some() && self.data_dir.is_some() {
+            return Err("--data-dir and --store each name a folder for the state; leave one of them out, and its variable".to_owned());
+        }
         let data_dir = folder.or(self.data_dir).or_else(Config::default_data_dir).or_else(|| etcd.is_some().then(PathBuf::new));
         Ok(Config {
             data_dir: data_dir.ok_or("this user has no home folder to keep data in; say where with --data-dir FOLDER")?,

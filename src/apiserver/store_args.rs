@@ -38,10 +38,7 @@ impl StoreArgs {
     /// A sentence.
     pub(super) fn into_place(self) -> Result<(Option<PathBuf>, Option<EtcdOptions>), String> {
         let Some((scheme, rest)) = self.store.as_deref().and_then(|store| store.split_once("://")) else {
-            return match self.store.as_deref() {
-                Some("") => Err("--store must be a folder or etcd://HOST:PORT".to_owned()),
-                folder => Ok((folder.map(PathBuf::from), None)),
-            };
+            return self.folder().map(|folder| (folder, None));
         };
         if scheme != "etcd" {
             return Err(format!("--store {scheme}://… is no store; write a folder, or etcd://HOST:PORT[,HOST:PORT…]"));
@@ -49,6 +46,31 @@ impl StoreArgs {
         let members = members(rest)?;
         let etcd = EtcdOptions { prefix: self.etcd_prefix.clone(), tls: self.tls()?, login: self.login()?, ..EtcdOptions::new(members) };
         Ok((None, Some(etcd)))
+    }
+
+    fn folder(&self) -> Result<Option<PathBuf>, String> {
+        if let Some(flag) = self.first_for_etcd() {
+            return Err(format!(
+                "{flag} is for an etcd, but the state is kept in a folder; add --store etcd://HOST:PORT, or leave the flag and its variable out"
+            ));
+        }
+        match self.store.as_deref() {
+            Some("") => Err("--store must be a folder or etcd://HOST:PORT".to_owned()),
+            Some(store) if store.starts_with("etcd:") || members(store).is_ok() => {
+                Err(format!("--store {store} looks like an etcd: write etcd://HOST:PORT; for a folder of that name write ./{store}"))
+            }
+            folder => Ok(folder.map(PathBuf::from)),
+        }
+    }
+
+    /// The first flag that was given and means something only with an etcd.
+    fn first_for_etcd(&self) -> Option<&'static str> {
+        let given = [
+            ("--etcd-prefix", self.etcd_prefix != EtcdOptions::DEFAULT_PREFIX),
+            ("--etcd-ca", self.etcd_ca.is_some()),
+            ("--etcd-username", self.etcd_username.is_some()),
+        ];
+        given.into_iter().find_map(|(flag, is_given)| is_given.then_some(flag))
     }
 
     fn tls(&self) -> Result<Option<Tls>, String> {
@@ -128,6 +150,21 @@ mod tests {
         for wrong in ["", "/a", "/ä/", "/a b/", &format!("/{}/", "x".repeat(64))] {
             assert!(config(&["--store", "etcd://a:1", "--etcd-prefix", wrong]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_address_without_its_scheme_and_flags_that_mean_nothing_are_refused() {
+        for store in ["etcd:/a:2379", "etcd:a", "a:2379", "[::1]:2379", "a:1,b:2"] {
+            assert!(config(&["--store", store]).is_err_and(|why| why.contains("etcd://")), "{store}");
+        }
+        for folder in ["./a:2379", "data", "C:/data", r"C:\data", "a:b"] {
+            assert_eq!(config(&["--store", folder]).unwrap().data_dir, Path::new(folder));
+        }
+        for flags in [["--etcd-prefix", "/two/"], ["--etcd-ca", "ca.pem"]] {
+            assert!(config(&flags).is_err_and(|why| why.contains(flags[0])), "{flags:?}");
+            assert!(config(&[&["--store", "data"], &flags[..]].concat()).is_err_and(|why| why.contains(flags[0])), "{flags:?}");
+        }
+        assert!(config(&["--data-dir", "other", "--store", "data"]).is_err_and(|why| why.contains("--data-dir")));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Prints until the watch can't go on or nobody reads any more.
 pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args::Get, selectors: Vec<Selector>) -> Result<()> {
-    let mut printer = Printer { args, several: selectors.len() > 1, tables: HashMap::new() };
+    let mut printer = Printer::new(args, selectors.len() > 1);
     let mut seen = Seen::default();
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
@@ -42,7 +42,7 @@ pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args:
 
 /// What was printed already.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     anything: bool,
     revision: Revision,
     /// The version of each object, so that a state that is sent anew prints only what is new.
@@ -53,7 +53,7 @@ struct Seen {
 
 impl Seen {
     /// What to ask for. Where no revision can be resumed from, only what differs from what was printed, unless that is too much to tell.
-    fn request(&mut self, selectors: &[Selector]) -> WatchRequest {
+    pub(super) fn request(&mut self, selectors: &[Selector]) -> WatchRequest {
         let send_initial = self.revision == Revision::ZERO;
         let known = match send_initial {
             true => known_objects(self.versions.iter().map(|(key, version)| (key, *version))),
@@ -110,14 +110,33 @@ async fn follow(
         Ok(stream) => stream,
         Err(error) => return Ok(Some(error)),
     };
+    let next = async || {
+        let message = stream.next_within(client.patience().silence).await;
+        if let Ok(Some(_)) = &message {
+            backoff.reset();
+        }
+        message
+    };
+    take(console, next, is_initial, printer, seen).await
+}
+
+/// Prints what comes, an initial state at once when it is complete. One that breaks off is printed as far as it came: it is not sent again.
+pub(super) async fn take(
+    console: &mut Console<'_>,
+    mut next: impl AsyncFnMut() -> std::result::Result<Option<WatchResponse>, Error>,
+    is_initial: bool,
+    printer: &mut Printer<'_>,
+    seen: &mut Seen,
+) -> Result<Option<Error>> {
     let mut initial = is_initial.then(Vec::new);
     loop {
-        let message = match stream.next_within(client.patience().silence).await {
+        let message = match next().await {
             Ok(Some(message)) => message,
-            Ok(None) => return Ok(None),
-            Err(error) => return Ok(Some(error)),
+            end => {
+                printer.print(console, &initial.unwrap_or_default())?;
+                return Ok(end.err());
+            }
         };
-        backoff.reset();
         seen.anything = true;
         let synced = message.synced;
         let mut news = seen.news(message, |object| hide_owners(object, printer.args));
@@ -161,14 +180,18 @@ impl Line {
     }
 }
 
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     args: &'a args::Get,
     several: bool,
     /// The columns of each kind, as wide as they were when its first objects came.
     tables: HashMap<Kind, Table>,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    pub(super) fn new(args: &'a args::Get, several: bool) -> Self {
+        Self { args, several, tables: HashMap::new() }
+    }
+
     fn print(&mut self, console: &mut Console<'_>, lines: &[Line]) -> Result<()> {
         for lines in lines.chunk_by(|left, right| left.is_deletion() == right.is_deletion()) {
             let objects: Vec<_> = lines.iter().map(|line| line.object().clone()).collect();

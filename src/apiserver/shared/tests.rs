@@ -63,7 +63,7 @@ impl Scene {
 
 async fn apiserver(id: &str, store: &Store) -> Shared {
     let writer = Writer { store: store.clone(), clock: Clock::system() };
-    writer.create_own_namespaces(true).await.unwrap();
+    writer.create_own_namespaces(true, "127.96.0.0/12").await.unwrap();
     Shared::begin(id, String::new(), LEASE, writer).await.unwrap()
 }
 

@@ -11,7 +11,7 @@ use super::super::args::{Cli, Command};
 use super::super::{Console, watch};
 use super::{Outcome, bluebird, check, surroundings};
 use crate::api::v1::*;
-use crate::api::{Resource as _, condition, manifest};
+use crate::api::{Kind, ObjectKey, Resource as _, condition, manifest};
 use crate::apiserver::{self, Apiserver, Config, Listen};
 use crate::client::{Client, Patience};
 use crate::testing::Link;
@@ -439,6 +439,33 @@ async fn a_watch_over_a_network_that_went_silent_goes_on_over_another_one() {
         () = changing => {}
     }
     served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_initial_state_that_breaks_off_is_printed_as_far_as_it_came_and_the_rest_when_it_comes() {
+    let added = |name: &str, resource_version, synced| {
+        let object = Object::bare(&ObjectKey::new(Kind::Pod, "default", name), resource_version);
+        let event = Event { r#type: event::Type::Added.into(), object: Some(object) };
+        Ok(Some(WatchResponse { events: vec![event], revision: if synced { 9 } else { 0 }, synced }))
+    };
+    let (mut out, mut err, mut nothing) = (Vec::new(), Vec::new(), std::io::empty());
+    let Cli { target, command: Command::Get(args) } = Cli::parse_from(["bluebird", "get", "pods", "-w", "-o", "name"]) else {
+        panic!("that was get");
+    };
+    let mut console = Console { io: surroundings(&mut out, &mut err, &mut nothing), target };
+    let (mut printer, mut seen) = (watch::Printer::new(&args, false), watch::Seen::default());
+    let broken = crate::error::Error::Unavailable("broken off".into());
+    let mut first = vec![Err(broken.clone()), added("a", 1, false)];
+    assert!(seen.request(&[]).send_initial);
+    let end = watch::take(&mut console, async || first.pop().expect("no more"), true, &mut printer, &mut seen).await;
+    assert_eq!(end.expect("it is printed"), Some(broken.clone()));
+    let known: Vec<_> = seen.request(&[]).known.into_iter().map(|known| known.resource_version).collect();
+    assert_eq!(known, [1], "what was printed is not sent again");
+    let mut second = vec![Err(broken.clone()), added("b", 2, true)];
+    let end = watch::take(&mut console, async || second.pop().expect("no more"), true, &mut printer, &mut seen).await;
+    assert_eq!(end.expect("it is printed"), Some(broken));
+    drop(console);
+    assert_eq!(String::from_utf8_lossy(&out), "pod/a\npod/b\n");
 }
 
 #[tokio::test]
