@@ -147,7 +147,12 @@ fn serve(peer: Peer, folder: &Path) -> anyhow::Result<(Process, String)> {
 
 fn apiserver(folder: &Path) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apiserver"));
-    command.arg("--data-dir").arg(folder).args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "info").env("NO_COLOR", "1");
+    command
+        .arg("--data-dir")
+        .arg(folder)
+        .args(["--listen", "127.0.0.1:0", "--client-requests", "1000000", "--client-watches", "100000"])
+        .env("RUST_LOG", "info")
+        .env("NO_COLOR", "1");
     let mut process = Process::start("apiserver", command.stdout(Stdio::null()).stderr(Stdio::piped()))?;
     let stderr = process.child.stderr.take().context("a pipe from the apiserver")?;
     let (tell, told) = mpsc::channel();

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::limits::{LimitArgs, Limits};
 use super::store_args::StoreArgs;
 use crate::store::EtcdOptions;
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub history_revisions: usize,
     /// How many bytes of changes are kept for that at most.
     pub history_bytes: usize,
+    /// How much one client may ask for.
+    pub limits: Limits,
     /// How long a node may be silent before its `Ready` becomes Unknown.
     pub node_grace_period: Duration,
     /// How long other apiservers on the same store wait after this one's last sign of life before they speak for its nodes.
@@ -63,6 +66,7 @@ impl Config {
             history_age: Self::DEFAULT_HISTORY_AGE,
             history_revisions: Self::DEFAULT_HISTORY_REVISIONS,
             history_bytes: Self::DEFAULT_HISTORY_BYTES,
+            limits: Limits::default(),
             node_grace_period: Self::DEFAULT_NODE_GRACE_PERIOD,
             lease_duration: Self::DEFAULT_LEASE_DURATION,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
@@ -102,6 +106,8 @@ pub struct Args {
     /// How many bytes of changes are kept for that at most
     #[arg(long, env = "BLUEBIRD_HISTORY_BYTES", value_name = "BYTES", default_value_t = Config::DEFAULT_HISTORY_BYTES)]
     history_bytes: usize,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// How many seconds a node may be silent before its Ready becomes Unknown
     #[arg(long, env = "BLUEBIRD_NODE_GRACE_PERIOD", value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     node_grace_period: Duration,
@@ -144,6 +150,7 @@ impl Args {
             history_age: self.history_age,
             history_revisions: self.history_revisions,
             history_bytes: self.history_bytes,
+            limits: self.limits.into_limits(),
             node_grace_period: self.node_grace_period,
             lease_duration: Config::DEFAULT_LEASE_DURATION,
             shutdown_grace: self.shutdown_grace,

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::accounts::{Account, Accounts, CountedWatch, Origin, watch_wait};
 use super::gather::gather;
 use super::listen::Transport;
 use super::streams::{Begun, Streams};
@@ -49,16 +50,50 @@ const FIRST_REQUEST: Duration = Duration::from_secs(60);
 pub(super) struct Connection {
     watches: Arc<Semaphore>,
     is_used: AtomicBool,
+    /// `None` within the process: who is there has no limits but the connection's.
+    client: Option<Client>,
+}
+
+/// Whose a connection is.
+#[derive(Debug)]
+struct Client {
+    accounts: Arc<Accounts>,
+    /// By where it comes from.
+    account: Arc<Account>,
+    /// Once it has carried a node's session.
+    node: OnceLock<Arc<Account>>,
+}
+
+/// A watch that counts against all its limits until this is dropped.
+#[derive(Debug)]
+pub(super) struct WatchPermit {
+    _of_connection: OwnedSemaphorePermit,
+    _of_client: Option<CountedWatch>,
 }
 
 impl Connection {
-    pub(super) fn new() -> Self {
-        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)), is_used: AtomicBool::new(false) }
+    /// A connection within the process.
+    pub(super) fn inside() -> Self {
+        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)), is_used: AtomicBool::new(false), client: None }
+    }
+
+    /// A connection of a client.
+    pub(super) fn from(origin: Origin, accounts: &Arc<Accounts>) -> Self {
+        let client = Client { accounts: accounts.clone(), account: accounts.of(origin), node: OnceLock::new() };
+        Self { client: Some(client), ..Self::inside() }
     }
 
     /// Notes that a request has come.
     pub(super) fn used(&self) {
         self.is_used.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it is the node's, and no longer one of many from the same place: a fleet behind one address would get in its own way, and
+    /// whoever else is there in the fleet's.
+    pub(super) fn carries_session_of(&self, node: &str) {
+        if let Some(client) = &self.client {
+            client.node.get_or_init(|| client.accounts.of(Origin::Node(node.into())));
+        }
     }
 
     /// Returns once it is clear that nobody asks anything here; never if somebody does.
@@ -69,15 +104,30 @@ impl Connection {
         }
     }
 
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] when the client asks too often.
+    pub(super) fn request(&self) -> Result<()> {
+        self.account().map_or(Ok(()), |account| account.request())
+    }
+
     /// Counts a watch until the permit is dropped.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] when there are as many as there may be.
-    pub(super) fn begin_watch(&self) -> Result<OwnedSemaphorePermit> {
-        self.watches.clone().try_acquire_owned().map_err(|_| Error::Exhausted {
+    /// [`Error::Exhausted`] when there are as many as there may be, of the connection or of the client.
+    pub(super) fn begin_watch(&self) -> Result<WatchPermit> {
+        let of_connection = self.watches.clone().try_acquire_owned().map_err(|_| Error::Exhausted {
             message: format!("this connection has {MAX_WATCHES} watches already; end some, or open another connection"),
-            retry_after: None,
-        })
+            retry_after: Some(watch_wait()),
+        })?;
+        let of_client = self.account().map(Account::begin_watch).transpose()?;
+        Ok(WatchPermit { _of_connection: of_connection, _of_client: of_client })
+    }
+
+    fn account(&self) -> Option<&Arc<Account>> {
+        let client = self.client.as_ref()?;
+        Some(client.node.get().unwrap_or(&client.account))
     }
 }
 

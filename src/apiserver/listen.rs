@@ -1,11 +1,11 @@
 //! Where clients connect: which addresses are allowed, and the sockets behind them.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use super::accounts::Origin;
 use super::{Config, Listen, StartError};
 
 /// A bound socket.
@@ -51,16 +51,16 @@ impl Listener {
         }
     }
 
-    /// The next connection.
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Transport>> {
+    /// The next connection, and where it comes from.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Transport>, Origin)> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, _): (_, SocketAddr) = listener.accept().await?;
+                let (stream, from) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), from.ip().into()))
             }
             #[cfg(unix)]
-            Listener::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Listener::Unix(listener, _) => Ok((Box::new(listener.accept().await?.0), Origin::Socket)),
         }
     }
 }

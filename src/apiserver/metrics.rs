@@ -24,6 +24,7 @@ fn recorder() -> Option<&'static PrometheusHandle> {
         metrics::set_global_recorder(recorder).ok()?;
         describe_counter!("bluebird_rpcs_total", "Answered requests by method and gRPC code; a stream counts when it begins.");
         describe_histogram!("bluebird_rpc_seconds", metrics::Unit::Seconds, "Time until a request was answered; a stream, until it began.");
+        describe_counter!("bluebird_client_refusals_total", "Requests and watches that were refused because their client has a limit.");
         Some(handle)
     };
     RECORDER.get_or_init(install).as_ref()

@@ -4,6 +4,7 @@
 //! `NodeService`, `WorkloadService`, reflection, health and `/metrics`. [`Apiserver`] is the running server; [`Apiserver::channel`] reaches it
 //! within the process, through the same router as every other connection.
 
+mod accounts;
 mod config;
 mod connection;
 mod control_plane;
@@ -11,6 +12,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gather;
+mod limits;
 mod listen;
 mod maintenance;
 mod metrics;
@@ -19,6 +21,7 @@ mod ownership;
 mod parts;
 mod peers;
 mod readiness;
+mod refuse;
 mod serve;
 mod service_cidr;
 mod sessions;
@@ -37,6 +40,7 @@ mod writes;
 
 pub use config::{Args, Command, Config, Listen};
 pub use frame::Frame;
+pub use limits::Limits;
 #[cfg(test)]
 pub(crate) use start::start_beside;
 pub use start::{Apiserver, StartError, start};

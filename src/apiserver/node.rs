@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::connection::Connection;
 use super::generated::node_service_server::NodeService;
 use super::sessions::{Opened, SessionId, Sessions, Silent, response};
 use super::shared::{Shared, lapsed};
@@ -180,6 +181,7 @@ impl Drop for Live {
 struct Session {
     nodes: Arc<Nodes>,
     inbound: Streaming<SessionRequest>,
+    connection: Option<Arc<Connection>>,
     live: Option<Live>,
 }
 
@@ -196,7 +198,11 @@ impl Session {
         let Some(live) = &mut self.live else {
             let stopping = self.nodes.stopping.clone();
             let begin = stopping.run_until_cancelled(self.nodes.begin(&mut self.inbound));
-            self.live = Some(begin.await.unwrap_or_else(|| Err(stopping_error()))?);
+            let live = begin.await.unwrap_or_else(|| Err(stopping_error()))?;
+            if let Some(connection) = &self.connection {
+                connection.carries_session_of(&live.node);
+            }
+            self.live = Some(live);
             return Ok(Some(self.nodes.welcome()));
         };
         loop {
@@ -265,7 +271,8 @@ impl NodeService for Arc<Nodes> {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;
 
     async fn session(&self, request: Request<Streaming<SessionRequest>>) -> Result<Response<Self::SessionStream>, Status> {
-        let session = Session { nodes: self.clone(), inbound: request.into_inner(), live: None };
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        let session = Session { nodes: self.clone(), inbound: request.into_inner(), connection, live: None };
         let responses = stream::try_unfold(session, |mut session| async move {
             let next = session.next().await?;
             Ok(next.map(|response| (response, session)))

@@ -22,11 +22,13 @@ use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service;
 
+use super::accounts::{Accounts, Origin};
 use super::connection::{self, Connection};
 use super::control_plane::ControlPlane;
 use super::generated::control_plane_service_server::{ControlPlaneServiceServer, SERVICE_NAME};
 use super::listen::{Listener, Transport};
 use super::metrics::RpcMetrics;
+use super::refuse::{self, refuse};
 use super::stopping_error;
 use super::watch::{self, Watches};
 use crate::tasks::Tasks;
@@ -37,7 +39,7 @@ pub(super) type ControlPlaneServer = ControlPlaneServiceServer<Arc<ControlPlane>
 /// The largest request: gRPC's own default, and more than the largest transaction.
 pub(super) const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// How many connections there may be; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 10_000;
+pub(super) const MAX_CONNECTIONS: usize = 10_000;
 /// How long to wait before accepting again when the system can't give us another connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// How many bytes are under way in each direction of a connection within the process.
@@ -50,7 +52,14 @@ const WAITING_DUPLEXES: usize = 16;
 pub(super) struct Inside(mpsc::Sender<DuplexStream>);
 
 /// Accepts connections and serves them until `stopping`.
-pub(super) fn serve(listener: Listener, control_plane: ControlPlaneServer, routes: Routes, watches: Watches, tasks: &Arc<Tasks>) -> Inside {
+pub(super) fn serve(
+    listener: Listener,
+    control_plane: ControlPlaneServer,
+    routes: Routes,
+    watches: Watches,
+    accounts: &Arc<Accounts>,
+    tasks: &Arc<Tasks>,
+) -> Inside {
     let (connect, inside) = mpsc::channel(WAITING_DUPLEXES);
     let stopping = tasks.token();
     let watches = Arc::new(watches);
@@ -64,10 +73,11 @@ pub(super) fn serve(listener: Listener, control_plane: ControlPlaneServer, route
         router: router.route(watch::PATH, axum::routing::any(watch)).route("/metrics", axum::routing::get(super::metrics::render)),
         metrics: Arc::new(RpcMetrics::new()),
         stopping: stopping.clone(),
-        connection: Arc::new(Connection::new()),
+        connection: Arc::new(Connection::inside()),
     };
     // A connection belongs to `tasks` and not to whoever accepted it, so that it can outlive the listener by its last requests.
-    let server = Server { app, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)), tasks: Arc::downgrade(tasks), stopping };
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let server = Server { app, permits, accounts: accounts.clone(), tasks: Arc::downgrade(tasks), stopping };
     tasks.spawn("accept", server.accept(listener, inside));
     Inside(connect)
 }
@@ -92,13 +102,14 @@ impl Inside {
 struct Server {
     app: App,
     permits: Arc<Semaphore>,
+    accounts: Arc<Accounts>,
     tasks: std::sync::Weak<Tasks>,
     stopping: CancellationToken,
 }
 
 enum Wake {
     Stopping,
-    Outside(io::Result<Box<dyn Transport>>),
+    Outside(io::Result<(Box<dyn Transport>, Origin)>),
     Inside(DuplexStream),
 }
 
@@ -113,9 +124,9 @@ impl Server {
             };
             match wake {
                 Wake::Stopping => return,
-                Wake::Inside(stream) => self.spawn(Box::new(stream), None),
-                Wake::Outside(Ok(stream)) => match self.permits.clone().try_acquire_owned() {
-                    Ok(permit) => self.spawn(stream, Some(permit)),
+                Wake::Inside(stream) => self.spawn(Box::new(stream), Connection::inside(), None),
+                Wake::Outside(Ok((stream, origin))) => match self.permits.clone().try_acquire_owned() {
+                    Ok(permit) => self.spawn(stream, Connection::from(origin, &self.accounts), Some(permit)),
                     Err(_) => tracing::warn!(MAX_CONNECTIONS, "too many connections; a new one is closed"),
                 },
                 Wake::Outside(Err(error)) => {
@@ -126,9 +137,9 @@ impl Server {
         }
     }
 
-    fn spawn(&self, io: Box<dyn Transport>, permit: Option<OwnedSemaphorePermit>) {
+    fn spawn(&self, io: Box<dyn Transport>, connection: Connection, permit: Option<OwnedSemaphorePermit>) {
         let Some(tasks) = self.tasks.upgrade() else { return };
-        let connection = Arc::new(Connection::new());
+        let connection = Arc::new(connection);
         let app = App { connection: connection.clone(), ..self.app.clone() };
         let stopping = self.stopping.clone();
         tasks.spawn("connection", async move {
@@ -184,13 +195,18 @@ impl Service<Request<hyper::body::Incoming>> for App {
             *refusal.status_mut() = StatusCode::FORBIDDEN;
             return Box::pin(std::future::ready(Ok(refusal)));
         }
+        let refusal = match refuse::is_counted(request.uri().path()) {
+            true => self.connection.request().err(),
+            false => None,
+        };
         let began = Instant::now();
         let path = request.uri().clone();
         let metrics = self.metrics.clone();
         request.extensions_mut().insert(self.connection.clone());
-        let answer = match is_for_control_plane(path.path()) {
-            true => Either::Left(self.control_plane.call(request).map_ok(|response| response.map(Body::new))),
-            false => Either::Right(self.router.call(request)),
+        let answer = match (refusal, is_for_control_plane(path.path())) {
+            (Some(error), _) => Either::Left(refuse(request, error)),
+            (None, true) => Either::Right(Either::Left(self.control_plane.call(request).map_ok(|response| response.map(Body::new)))),
+            (None, false) => Either::Right(Either::Right(self.router.call(request))),
         };
         Box::pin(async move {
             let response = answer.await?;

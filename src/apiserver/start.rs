@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::accounts::Accounts;
 use super::control_plane::ControlPlane;
 use super::generated::control_plane_service_server::ControlPlaneServiceServer;
 use super::generated::maintenance_service_server::MaintenanceServiceServer;
@@ -122,9 +123,10 @@ async fn begin(config: Config, listener: Listener, store: &Store, is_shared: boo
     nodes.expect_known_nodes();
     let (health, routes) = routes(&nodes);
     let server = ControlPlaneServiceServer::new(control_plane.clone()).max_decoding_message_size(MAX_REQUEST_BYTES);
-    let inside = serve(listener, server, routes, watches, &serving);
+    let accounts = Arc::new(Accounts::new(config.limits));
+    let inside = serve(listener, server, routes, watches, &accounts, &serving);
     let upkeep = Tasks::new(CancellationToken::new());
-    upkeep.spawn("upkeep", keep_up(control_plane, nodes.clone(), upkeep.token()));
+    upkeep.spawn("upkeep", keep_up(control_plane, nodes.clone(), accounts, upkeep.token()));
     upkeep.spawn("lease", keep_lease(nodes.clone(), hub, upkeep.token()));
     let place = config.etcd.map_or_else(|| config.data_dir.display().to_string(), |etcd| etcd.to_string());
     tracing::info!(revision = store.snapshot().revision().0, store = place, "apiserver starts");
@@ -251,13 +253,14 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// How many times per grace period it looks for silent nodes, at least.
 const LOOKS_PER_GRACE_PERIOD: u32 = 10;
 
-async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, ends: CancellationToken) {
+async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, accounts: Arc<Accounts>, ends: CancellationToken) {
     let period = UPKEEP.min(nodes.grace_period / LOOKS_PER_GRACE_PERIOD).max(Duration::from_millis(1));
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while ends.run_until_cancelled(ticks.tick()).await.is_some() {
         nodes.mark_silent().await;
         control_plane.drop_old();
+        accounts.keep_up(Instant::now());
         metrics::upkeep();
     }
 }

@@ -15,11 +15,11 @@ use axum::http::{HeaderMap, HeaderValue, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use hyper::body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 
-use super::connection::Connection;
+use super::connection::{Connection, WatchPermit};
+use super::refuse::drain;
 use super::stopping_error;
 use super::watch_request::decode;
 use super::writer::key_of_ref;
@@ -61,9 +61,14 @@ impl Watches {
 
     async fn begin(&self, request: Request) -> Result<Responses, Status> {
         let connection = request.extensions().get::<Arc<Connection>>().cloned();
-        // Read to its end before it is answered: HTTP/2 takes many requests that were answered early for an attack, and ends the connection.
+        let permit = match connection.map(|connection| connection.begin_watch()).transpose() {
+            Ok(permit) => permit,
+            Err(error) => {
+                drain(request.into_body()).await;
+                return Err(error.into());
+            }
+        };
         let request = decode(request).await?;
-        let permit = connection.map(|connection| connection.begin_watch()).transpose()?;
         // A watch knows what anybody was told of before it: the state that it begins with, and a revision that another apiserver has told.
         self.store.current().await?;
         let cursor = self.hub.watch(matchers(&request.selectors)?, start(request)?)?;
@@ -84,8 +89,8 @@ struct Watch {
     token: CancellationToken,
     /// How many messages were asked for.
     in_a_row: u32,
-    /// Counts against the connection's limit as long as the watch lives.
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Counts against the limits as long as the watch lives.
+    _permit: Option<WatchPermit>,
 }
 
 impl Watch {

@@ -140,10 +140,10 @@ impl Cache {
             metrics::counter!("bluebird_client_watch_reconnects_total").increment(1);
             let could_resume = follow.is_resuming();
             follow.failed(&error);
-            let delay = client.reconnect_delay(&mut backoff);
+            let delay = client.reconnect_delay(&mut backoff, &error);
             if could_resume && !follow.is_resuming() {
                 tracing::info!(%error, "a watch can't be resumed; fetching what is needed of the state");
-            } else if error.is_retryable() {
+            } else if error.is_retryable() && !matches!(error, Error::Exhausted { .. }) {
                 tracing::debug!(%error, ?delay, "a watch broke");
             } else {
                 tracing::warn!(%error, ?delay, "a watch was refused");

@@ -182,10 +182,12 @@ impl Candidate {
         loop {
             match self.attempt(client, clock).await {
                 Ok(()) if self.claimed.is_some() => return,
-                Ok(()) => {}
-                Err(error) => tracing::debug!(lease = %self.key, %error, "no leader could be made"),
+                Ok(()) => sleep(self.pause()).await,
+                Err(error) => {
+                    tracing::debug!(lease = %self.key, %error, "no leader could be made");
+                    sleep(self.pause().max(error.retry_after().unwrap_or_default())).await;
+                }
             }
-            sleep(self.pause()).await;
         }
     }
 
@@ -213,15 +215,19 @@ impl Candidate {
     }
 
     async fn until_lost(&mut self, client: &Client, clock: &Clock) {
+        let mut hint = Duration::ZERO;
         while let Some(deadline) = self.leads_until() {
-            let pause = self.pause();
+            let pause = self.pause().max(hint);
             let renewal = async {
                 sleep(pause).await;
                 self.attempt(client, clock).await
             };
             match timeout_at(deadline, renewal).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(lease = %self.key, %error, "a lease can't be renewed"),
+                Ok(Ok(())) => hint = Duration::ZERO,
+                Ok(Err(error)) => {
+                    hint = error.retry_after().unwrap_or_default();
+                    tracing::warn!(lease = %self.key, %error, "a lease can't be renewed");
+                }
                 Err(_) => return,
             }
         }

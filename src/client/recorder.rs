@@ -93,23 +93,22 @@ impl Recorder {
                 continue;
             }
             let results = join_all(batch.iter().map(|event| write(&client, event))).await;
-            if self.keep_unwritten(batch, results) {
-                tokio::time::sleep(backoff.next_delay()).await;
-            } else {
-                backoff.reset();
+            match self.keep_unwritten(batch, results) {
+                Some(error) => tokio::time::sleep(backoff.delay_after(&error)).await,
+                None => backoff.reset(),
             }
         }
     }
 
-    /// Puts back what may be written later; true if there is any.
-    fn keep_unwritten(&self, batch: Vec<ClusterEvent>, results: Vec<Result<()>>) -> bool {
-        let mut kept = false;
+    /// Puts back what may be written later; if there is any, answers why.
+    fn keep_unwritten(&self, batch: Vec<ClusterEvent>, results: Vec<Result<()>>) -> Option<Error> {
+        let mut kept = None;
         for (event, result) in batch.into_iter().zip(results) {
             match result {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() || matches!(error, Error::Conflict { .. }) => {
                     self.lock().push(event);
-                    kept = true;
+                    kept = Some(error);
                 }
                 // Its namespace is gone or going, or it is wrong.
                 Err(error) => tracing::debug!(%error, event = event.meta().name, "an event was refused"),

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -30,6 +30,10 @@ pub const UNARY_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Clients that lost the same apiserver come to the next ones spread over this time, if there are next ones.
 const FAILOVER_SPREAD: Duration = Duration::from_secs(2);
+/// A server that proposes to wait for no longer than this is waited for.
+const SHORT_WAIT: Duration = Duration::from_millis(500);
+/// For how long a request is sent again and again to a server that proposes such waits.
+const SHORT_WAITS: Duration = Duration::from_secs(5);
 /// How often a list is begun anew whose pages another apiserver, or a restarted one, can't go on with.
 const LIST_ATTEMPTS: usize = 3;
 
@@ -40,6 +44,9 @@ const LIST_ATTEMPTS: usize = 3;
 /// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs` and `join`
 /// are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
 /// did in between. `session` and `tunnel` go to one server only.
+///
+/// Whoever asks more often than a server lets one client hears when to come back. When that is in a moment, the request waits and is sent again, for a
+/// few seconds in all; otherwise, and after that, the answer is [`Error::Exhausted`] with the time, which [`Backoff::delay_after`] waits for.
 ///
 /// # Errors
 /// Every method answers what the rpc documents, as an [`Error`]; besides, when no server could do it:
@@ -124,10 +131,10 @@ impl Client {
         Self { servers: Servers::new(vec![stream.from().server().clone()]), patience: self.patience }
     }
 
-    /// How long to wait before a stream that broke is begun again: what `backoff` says; and with several servers a random part of two seconds more,
+    /// How long to wait before a stream that broke is begun again: what `backoff` and the error say; and with several servers a random part of two seconds more,
     /// since all the streams of one server break together.
-    pub fn reconnect_delay(&self, backoff: &mut Backoff) -> Duration {
-        let delay = backoff.next_delay();
+    pub fn reconnect_delay(&self, backoff: &mut Backoff, error: &Error) -> Duration {
+        let delay = backoff.delay_after(error);
         match self.servers.len() {
             1 => delay,
             _ => delay + FAILOVER_SPREAD.mul_f64(fastrand::f64()),
@@ -317,13 +324,28 @@ impl Client {
         })
     }
 
-    /// Asks one server after the other, as far as [`Client`] allows, until one answers.
+    /// Asks until the answer is another one than to come back in a moment. A server says so only if it has done nothing.
     async fn ask<Q, T, A>(&self, repeat: Repeat, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<(T, Used)>
     where
         Q: Clone,
         A: Future<Output = Result<Response<T>, Status>>,
     {
-        let deadline = Instant::now() + UNARY_DEADLINE;
+        let began = Instant::now();
+        loop {
+            let answer = self.ask_round(repeat, began + UNARY_DEADLINE, request.clone(), &send).await;
+            match answer.as_ref().err().and_then(Error::retry_after) {
+                Some(wait) if wait <= SHORT_WAIT && began.elapsed() + wait <= SHORT_WAITS => sleep(wait).await,
+                _ => return answer,
+            }
+        }
+    }
+
+    /// Asks one server after the other, as far as [`Client`] allows, until one answers.
+    async fn ask_round<Q, T, A>(&self, repeat: Repeat, deadline: Instant, request: Q, send: &impl Fn(Channel, Q) -> A) -> Result<(T, Used)>
+    where
+        Q: Clone,
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut failures = Vec::new();
         for _ in 1..self.servers.len() {
             let used = Used::new(&self.servers);

@@ -249,26 +249,24 @@ pub(super) struct Backup {
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
     /// Check every checksum and every object
-    Check {
-        /// An apiserver's data folder, or a backup
-        #[arg(value_name = "PATH")]
-        path: PathBuf,
-    },
+    Check(StorePath),
     /// Print every object
     Dump(Dump),
     /// Count objects and bytes, and tell how far the history goes back and how large the files are
-    Stats {
-        /// An apiserver's data folder, or a backup
-        #[arg(value_name = "PATH")]
-        path: PathBuf,
-    },
+    Stats(StorePath),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StorePath {
+    /// An apiserver's data folder, or a backup
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Dump {
-    /// An apiserver's data folder, or a backup
-    #[arg(value_name = "PATH")]
-    pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) store: StorePath,
     /// Print the commits that are kept instead, each as a line of JSON
     #[arg(long)]
     pub(super) log: bool,

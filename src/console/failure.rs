@@ -44,6 +44,7 @@ pub(super) fn describe(error: &Error) -> String {
         error if error.is_unavailable() => format!(
             "{error}\nIs an apiserver running there? Start one with `bluebird up`, or say where it is with --server or BLUEBIRD_SERVER."
         ),
+        Error::Exhausted { retry_after: Some(after), .. } => format!("{error}\nTry again in {} s.", after.as_secs_f64().ceil()),
         Error::Conflict { .. } => format!("{error}\nGet it again and make the change to the new version."),
         other => other.to_string(),
     }
@@ -114,6 +115,13 @@ mod tests {
         ] {
             assert_eq!(manifest_path(path), expected);
         }
+    }
+
+    #[test]
+    fn whoever_was_refused_for_now_is_told_when_to_try_again() {
+        let refused = |retry_after| describe(&Error::Exhausted { message: "the disk is full".into(), retry_after });
+        assert_eq!(refused(Some(std::time::Duration::from_millis(1_200))), "the disk is full\nTry again in 2 s.");
+        assert_eq!(refused(None), "the disk is full");
     }
 
     #[test]

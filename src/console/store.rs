@@ -14,10 +14,10 @@ use crate::store::{self, Commit, Inspected, Stored};
 pub(super) fn run(console: &mut Console<'_>, command: &StoreCommand) -> Result<()> {
     let inspect = |path: &Path| store::inspect(path).map_err(|error| Failure::Failed(error.to_string()));
     match command {
-        StoreCommand::Check { path } => check(console, &inspect(path)?),
-        StoreCommand::Dump(args) if args.log => dump_log(console, &inspect(&args.path)?),
-        StoreCommand::Dump(args) => dump(console, &inspect(&args.path)?, args.output),
-        StoreCommand::Stats { path } => stats(console, &inspect(path)?),
+        StoreCommand::Check(store) => check(console, &inspect(&store.path)?),
+        StoreCommand::Dump(args) if args.log => dump_log(console, &inspect(&args.store.path)?),
+        StoreCommand::Dump(args) => dump(console, &inspect(&args.store.path)?, args.output),
+        StoreCommand::Stats(store) => stats(console, &inspect(&store.path)?),
     }
 }
 

@@ -29,14 +29,16 @@ pub(super) async fn run(console: &mut Console<'_>, client: &Client, args: &args:
             None => return Ok(()),
             Some(error) => error,
         };
+        let delay = backoff.delay_after(&error);
         match error {
             Error::Compacted { .. } => seen.revision = Revision::ZERO,
             // Another cluster, or a past that is lost.
             Error::Future { .. } => (seen.revision, seen.versions) = (Revision::ZERO, HashMap::new()),
             Error::Unavailable(_) | Error::NotDone(_) | Error::Timeout(_) | Error::Cancelled if seen.anything => {}
+            Error::Exhausted { retry_after: Some(_), .. } if seen.anything => {}
             other => return Err(other.into()),
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -138,6 +138,14 @@ impl Error {
         matches!(self, Error::Unavailable(_) | Error::NotDone(_) | Error::Elsewhere { .. })
     }
 
+    /// What the server says of when trying again makes sense: not before.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Exhausted { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -79,7 +79,7 @@ impl Reporter {
             }
             while let Err(error) = self.send_all().await {
                 tracing::debug!(%error, "statuses could not be sent and are sent again");
-                if token.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await.is_none() {
+                if token.run_until_cancelled(tokio::time::sleep(backoff.delay_after(&error))).await.is_none() {
                     break;
                 }
             }

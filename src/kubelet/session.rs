@@ -76,7 +76,7 @@ impl Session {
                 return;
             }
             tracing::info!(%error, server = self.client.server(), "no session with the apiserver; trying again");
-            if token.run_until_cancelled(tokio::time::sleep(self.client.reconnect_delay(&mut backoff))).await.is_none() {
+            if token.run_until_cancelled(tokio::time::sleep(self.client.reconnect_delay(&mut backoff, &error))).await.is_none() {
                 return;
             }
         }

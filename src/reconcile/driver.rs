@@ -159,7 +159,7 @@ impl<R: Reconciler> Driver<R> {
             }
             Err(error) => {
                 let backoff = self.backoffs.entry(key.clone()).or_insert(Backoff::new(FIRST_RETRY, LONGEST_RETRY));
-                let delay = backoff.next_delay();
+                let delay = backoff.delay_after(&error);
                 self.queue.push(key.clone(), now + delay);
                 match error {
                     // Somebody else wrote first, and the cache will show it in a moment.

@@ -127,7 +127,7 @@ impl Recording {
                 progress.send_modify(|progress| progress.refused = Some(error));
                 return;
             }
-            tokio::time::sleep(backoff.next_delay()).await;
+            tokio::time::sleep(backoff.delay_after(&error)).await;
         }
     }
 

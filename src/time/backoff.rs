@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use crate::error::Error;
+
+/// No server is believed that wants more patience than this.
+const LONGEST_HINT: Duration = Duration::from_secs(60);
+
 /// How long to wait before the next attempt: doubles from `first` to `longest`, with jitter so that many clients that lost the same server
 /// don't come back at the same moment.
 #[derive(Clone, Debug)]
@@ -20,6 +25,12 @@ impl Backoff {
         let step = self.step();
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Counts a failure and says how long to wait now: as [`Backoff::next_delay`], and as long at least as the server said that it is of no use to try again.
+    pub fn delay_after(&mut self, error: &Error) -> Duration {
+        let hint = error.retry_after().unwrap_or_default().min(LONGEST_HINT);
+        self.next_delay().max(hint)
     }
 
     /// It went well: the next failure is the first one again.
@@ -46,6 +57,16 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_delay() <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn nobody_tries_again_before_the_server_said_that_it_makes_sense_unless_that_is_never() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut after = |retry_after| backoff.delay_after(&Error::Exhausted { message: String::new(), retry_after });
+        assert!(after(None) <= Duration::from_millis(100));
+        assert_eq!(after(Some(Duration::from_secs(5))), Duration::from_secs(5));
+        assert!(after(Some(Duration::from_millis(1))) >= Duration::from_millis(200), "a hint never shortens the wait");
+        assert_eq!(after(Some(Duration::MAX)), Duration::from_secs(60));
     }
 
     #[test]

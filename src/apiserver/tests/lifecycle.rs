@@ -18,7 +18,7 @@ fn address(running: &Running) -> String {
     running.apiserver.url().trim_start_matches("http://").to_owned()
 }
 
-async fn http_get(running: &Running, path: &str) -> String {
+pub(super) async fn http_get(running: &Running, path: &str) -> String {
     let mut connection = TcpStream::connect(address(running)).await.unwrap();
     connection.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -226,7 +226,7 @@ async fn reflected_services(running: &Running, version: &str) -> String {
 async fn a_connection_that_never_asks_anything_is_closed() {
     let service = tower::service_fn(|_| async { Ok::<_, std::convert::Infallible>(Default::default()) });
     let (mut silent, theirs) = tokio::io::duplex(1024);
-    let info = std::sync::Arc::new(crate::apiserver::connection::Connection::new());
+    let info = std::sync::Arc::new(crate::apiserver::connection::Connection::inside());
     crate::apiserver::connection::serve(Box::new(theirs), service, info, Default::default()).await;
     assert_eq!(silent.read(&mut [0; 64]).await.unwrap(), 0);
 }

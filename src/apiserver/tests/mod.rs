@@ -5,6 +5,7 @@ mod backup;
 mod create;
 mod delete;
 mod lifecycle;
+mod limits;
 mod list;
 mod logs;
 mod node;

@@ -160,7 +160,7 @@ async fn ten_thousand_watches_of_one_connection_are_refused_beyond_the_limit() {
     }
     for _ in 0..9_000 {
         let refused = begin().await.unwrap_err();
-        assert!(matches!(refused, Error::Exhausted { .. }), "{refused:?}");
+        assert!(matches!(refused, Error::Exhausted { retry_after: Some(_), .. }), "{refused:?}");
     }
     running.another_client().watch(WatchRequest::default()).await.expect("another connection has its own limit");
     running.client.create(pod("a")).await.expect("other requests of the connection go on");

@@ -1,7 +1,8 @@
 //! An apiserver that keeps one lease, behind a network for each candidate.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tonic::body::Body;
 use tonic::codegen::http;
@@ -52,6 +53,9 @@ pub(super) struct Network(Arc<AtomicU8>);
 const GOOD: u8 = 0;
 const CUT: u8 = 1;
 const LOSES_ANSWERS: u8 = 2;
+const REFUSES: u8 = 3;
+/// When a network that refuses says that it is of use to come back.
+pub(super) const COME_BACK: Duration = Duration::from_secs(5);
 
 impl Network {
     /// Requests never arrive, and nobody learns of that.
@@ -64,6 +68,11 @@ impl Network {
         self.0.store(LOSES_ANSWERS, Ordering::Relaxed);
     }
 
+    /// Requests are answered with when to come back.
+    pub(super) fn refuse(&self) {
+        self.0.store(REFUSES, Ordering::Relaxed);
+    }
+
     pub(super) fn repair(&self) {
         self.0.store(GOOD, Ordering::Relaxed);
     }
@@ -74,11 +83,17 @@ impl Network {
 pub(super) struct FakeLease {
     table: Arc<Mutex<Table>>,
     network: Network,
+    refused: Arc<AtomicUsize>,
 }
 
 impl FakeLease {
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no panic while held")
+    }
+
+    /// How many requests were refused.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     pub(super) fn client(&self, network: &Network, tasks: &Tasks) -> Client {
@@ -102,6 +117,10 @@ impl FakeLease {
     async fn answer<T>(&self, act: impl FnOnce(&mut Table) -> Result<T>) -> Result<Response<T>, Status> {
         match self.network.0.load(Ordering::Relaxed) {
             CUT => std::future::pending().await,
+            REFUSES => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Error::Exhausted { message: "too often".into(), retry_after: Some(COME_BACK) }.into())
+            }
             network => {
                 let answer = act(&mut self.table());
                 match network {

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
-use super::fake::{FakeLease, Network, Table};
+use super::fake::{COME_BACK, FakeLease, Network, Table};
 use super::*;
 use crate::tasks::Tasks;
 
@@ -332,6 +332,24 @@ async fn terms_that_end_by_themselves_at_once_follow_each_other_ever_more_slowly
     let terms = terms.lock().expect("not held").clone();
     assert!(terms.len() >= 10 && terms.len() <= 45, "{terms:?}");
     assert!(terms.windows(2).all(|pair| pair[1] - pair[0] >= Terms::default().retry_period / 2), "{terms:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn candidates_and_leaders_that_are_refused_come_back_when_they_are_told_and_lead_on() {
+    let (scene, mut seen) = (Scene::new(), 0);
+    let one = scene.start("one");
+    bounded(scene.next(&mut seen)).await;
+    let other = scene.start("other");
+    one.network.refuse();
+    other.network.refuse();
+    sleep(COME_BACK - Duration::from_secs(1)).await;
+    assert_eq!(scene.server.refused(), 2, "each has asked once");
+    one.network.repair();
+    other.network.repair();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*scene.changed.borrow(), 1, "it has led all the time");
+    one.tasks.shutdown(BOUND).await;
+    other.tasks.shutdown(BOUND).await;
 }
 
 #[tokio::test(start_paused = true)]

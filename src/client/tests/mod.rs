@@ -1,6 +1,7 @@
 //! The client against the real apiserver. [`scene`] is also what the controllers' and the scheduler's tests play in.
 
 mod failover;
+mod limits;
 pub(crate) mod scene;
 
 use scene::{Scene, pod};

@@ -45,6 +45,11 @@ impl Scene {
         self.client.clone()
     }
 
+    /// A client within the apiserver's process.
+    pub(crate) fn inside(&self) -> Client {
+        Client::from_channel(self.apiserver.as_ref().expect("it runs").channel())
+    }
+
     /// Where the apiserver listens.
     pub(crate) fn address(&self) -> SocketAddr {
         match &self.config.listen {

@@ -12,7 +12,7 @@ use super::super::{Console, watch};
 use super::{Outcome, bluebird, check, surroundings};
 use crate::api::v1::*;
 use crate::api::{Kind, ObjectKey, Resource as _, condition, manifest};
-use crate::apiserver::{self, Apiserver, Config, Listen};
+use crate::apiserver::{self, Apiserver, Config, Limits, Listen};
 use crate::client::{Client, Patience};
 use crate::testing::Link;
 use crate::testing::cable::Cable;
@@ -27,8 +27,13 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::start_as(|_| {}).await
+    }
+
+    async fn start_as(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = Config::new(folder.path(), "127.0.0.1:0".parse().expect("an address"));
+        let mut config = Config::new(folder.path(), Listen::LOCAL);
+        change(&mut config);
         let apiserver = apiserver::start(config, Clock::system()).await.expect("an apiserver");
         let client = Client::from_channel(apiserver.channel());
         Self { apiserver, client, folder }
@@ -482,5 +487,19 @@ async fn version_tells_of_the_server() {
     let served = Served::start().await;
     let outcome = served.run("version").await;
     assert!(outcome.code == 0 && outcome.out.contains("answers, at revision "), "{}{}", outcome.out, outcome.err);
+    served.apiserver.shutdown().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_too_often_is_told_when_to_come_back() {
+    let served = Served::start_as(|config| config.limits = Limits { requests: 1, burst: 5, watches: 0 }).await;
+    let mut outcome = served.run("get pods").await;
+    for _ in 0..20 {
+        if outcome.code != 0 {
+            break;
+        }
+        outcome = served.run("get pods").await;
+    }
+    check(&outcome, 1, "this machine sends more than 1 requests a second; slow down\nTry again in");
     served.apiserver.shutdown().await;
 }

@@ -183,11 +183,12 @@ impl Links {
 async fn complete_deletion(client: &Client, uid: &PodUid, key: &ObjectKey, mut status: Option<PodStatus>) {
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
-        match try_to_complete(client, uid, key, &mut status).await {
+        let error = match try_to_complete(client, uid, key, &mut status).await {
             Ok(()) | Err(Error::NotFound(_) | Error::Conflict { .. }) => return,
-            Err(error) => tracing::debug!(pod = %key, %error, "the deletion could not be completed and is tried again"),
-        }
-        tokio::time::sleep(backoff.next_delay()).await;
+            Err(error) => error,
+        };
+        tracing::debug!(pod = %key, %error, "the deletion could not be completed and is tried again");
+        tokio::time::sleep(backoff.delay_after(&error)).await;
     }
 }
 

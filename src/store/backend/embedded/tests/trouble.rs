@@ -16,6 +16,13 @@ fn store_on(disk: &Arc<FaultyDisk>, folder: &Path) -> Store {
     store_in(files, Options { history: HistoryLimits::default(), clock: Clock::system() }).unwrap()
 }
 
+/// A small backend on a disk, and what is written to it.
+fn tiny_on(disk: &Arc<FaultyDisk>, folder: &Path) -> (Files, Script) {
+    let mut backend = open_on(Arc::clone(disk) as _, folder, TINY).unwrap();
+    let script = Script { state: load(&mut backend).unwrap().0 };
+    (backend, script)
+}
+
 async fn put_pod(store: &Store, name: &str) -> Result<Revision, Error> {
     store.commit(transaction([put(pod(name, "", &[]))])).await.map(|committed| committed.revision)
 }
@@ -72,8 +79,7 @@ async fn after_a_failed_sync_the_store_is_read_only_until_a_restart() {
 fn without_space_for_zeros_the_log_grows_by_what_is_written_and_goes_on_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
-    let mut backend = open_on(Arc::clone(&disk) as _, folder.path(), TINY).unwrap();
-    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    let (mut backend, mut script) = tiny_on(&disk, folder.path());
     let used = |folder: &Path| super::files(folder).values().map(|bytes| bytes.len() as u64).sum::<u64>();
     let (mut acknowledged, mut refused) = (0, 0);
     for round in 0..400 {
@@ -151,8 +157,7 @@ fn a_folder_that_cant_be_written_to_is_refused_with_the_reason() {
 fn a_checkpoint_that_finds_no_space_is_made_later_and_the_log_kept() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());
-    let mut backend = open_on(Arc::clone(&disk) as _, folder.path(), TINY).unwrap();
-    let mut script = Script { state: load(&mut backend).unwrap().0 };
+    let (mut backend, mut script) = tiny_on(&disk, folder.path());
     let mut next = |backend: &mut Files| {
         let name = format!("p{}", script.state.revision());
         let (state, commits) = script.batch([transaction([put(pod(&name, "", &[]))])]);
