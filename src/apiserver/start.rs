@@ -238,7 +238,7 @@ fn routes(nodes: &Arc<Nodes>) -> (HealthReporter, Routes) {
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
     let own = "the descriptors were made by the build of this very program";
-    let maintenance = Maintenance { store: nodes.writer.store.clone(), stopping: nodes.stopping.clone() };
+    let maintenance = Maintenance::new(nodes.writer.store.clone(), nodes.stopping.clone());
     let routes = Routes::new(NodeServiceServer::new(nodes.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(WorkloadServiceServer::new(Workloads(nodes.clone())).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(MaintenanceServiceServer::new(maintenance).max_decoding_message_size(MAX_REQUEST_BYTES))

@@ -110,8 +110,7 @@ fn entry_step(key: &MapKey) -> Step {
     Step::Key(key.as_str().unwrap_or_default().to_owned())
 }
 
-/// Each item with its step: by the first of its key fields that isn't empty. One that has the key of an item before it has another step, so that it is
-/// found again, and refused, when the object is checked.
+/// Each item with its step: by the first of its key fields that isn't empty. One that has the key of an item before it has another step.
 fn with_steps<'v>(items: &'v [Value], keys: &'static [&'static str]) -> impl Iterator<Item = (Step, &'v Value)> {
     let mut seen: HashMap<String, usize> = HashMap::with_capacity(items.len());
     items.iter().map(move |item| {
@@ -155,18 +154,16 @@ fn compare(left: &DynamicMessage, right: &DynamicMessage, fields: &FieldSet, pat
         match (schema::shape(&field), left.as_ref(), right.as_ref()) {
             (Shape::Message, Value::Message(left), Value::Message(right)) => compare(left, right, fields, &path, differing),
             (Shape::Map, Value::Map(left), Value::Map(right)) => {
-                let find = |entries: &HashMap<MapKey, Value>, step: &Step| match step {
-                    Step::Key(key) => entries.get(&MapKey::String(key.clone())).cloned(),
-                    Step::Field(_) => None,
-                };
                 for (step, fields) in fields.iter() {
-                    compare_entries(find(left, step).as_ref(), find(right, step).as_ref(), fields, path.then(step), differing);
+                    let Step::Key(key) = step else { continue };
+                    let key = MapKey::String(key.clone());
+                    compare_entries(left.get(&key), right.get(&key), fields, path.then(step), differing);
                 }
             }
             (Shape::Keyed(keys), Value::List(left), Value::List(right)) => {
+                let [left, right] = [left, right].map(|items| with_steps(items, keys).collect::<HashMap<_, _>>());
                 for (step, fields) in fields.iter() {
-                    let [left, right] = [left, right].map(|items| with_steps(items, keys).find(|(found, _)| found == step));
-                    compare_entries(left.map(|found| found.1), right.map(|found| found.1), fields, path.then(step), differing);
+                    compare_entries(left.get(step).copied(), right.get(step).copied(), fields, path.then(step), differing);
                 }
             }
             (_, left, right) if left != right => differing.push(path),
@@ -266,16 +263,16 @@ fn overlaid(old: Option<Value>, value: &Value, fields: &FieldSet, keys: &[&str])
 
 /// The given items come in their own order, in the places that given items had before; new ones come before the next one that was there before.
 fn overlay_list(target: &mut Vec<Value>, from: &[Value], fields: &FieldSet, keys: &'static [&'static str]) {
-    let steps: Vec<_> = with_steps(target, keys).map(|(step, _)| step).collect();
-    let mut old: Vec<_> = steps.into_iter().zip(std::mem::take(target).into_iter().map(Some)).collect();
+    let places: HashMap<_, _> = with_steps(target, keys).enumerate().map(|(place, (step, _))| (step, place)).collect();
+    let mut old: Vec<_> = std::mem::take(target).into_iter().map(Some).collect();
     let mut given = Vec::with_capacity(from.len());
     for (step, item) in with_steps(from, keys) {
         let Some(fields) = fields.get(&step) else { continue };
-        let place = old.iter_mut().find(|(found, _)| *found == step).and_then(|(_, item)| item.take());
-        given.push((place.is_some(), overlaid(place, item, fields, keys)));
+        let before = places.get(&step).and_then(|place| old[*place].take());
+        given.push((before.is_some(), overlaid(before, item, fields, keys)));
     }
     let mut given = given.into_iter();
-    for (_, item) in old {
+    for item in old {
         match item {
             Some(item) => target.push(item),
             None => {

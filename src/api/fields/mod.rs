@@ -15,7 +15,7 @@ use std::fmt;
 pub(crate) use self::merge::Tree;
 
 /// A step from a value to one within it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Step {
     /// To the field of this name, as in the proto.
     Field(String),

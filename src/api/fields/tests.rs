@@ -136,6 +136,22 @@ fn only_the_fields_that_are_asked_for_are_laid_over() {
     assert_eq!(merged, tree(expected));
 }
 
+#[test]
+fn what_a_long_list_costs_grows_with_its_length_and_not_with_its_square() {
+    let list = |value: &str| {
+        let items: Vec<_> = (0..20_000).map(|index| format!("{{name: V{index}, value: {value}}}")).collect();
+        tree(&format!("spec: {{containers: [{{name: a, env: [{}]}}]}}", items.join(",")))
+    };
+    let (mut before, after) = (list("a"), list("b"));
+    let fields = before.fields();
+    let began = std::time::Instant::now();
+    assert_eq!(before.differing(&after, &fields).len(), 20_000);
+    before.overlay(&after, &fields);
+    assert_eq!(before, after);
+    // A second, or many minutes if each item was looked for among all.
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
+}
+
 fn any_set() -> impl Strategy<Value = FieldSet> {
     let step = prop_oneof!["[a-z_]{1,3}".prop_map(Step::Field), ".{0,4}".prop_map(Step::Key)];
     let leaf = Just(FieldSet::default());

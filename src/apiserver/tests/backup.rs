@@ -122,3 +122,30 @@ async fn a_backup_ends_with_the_apiserver_and_says_so() {
     };
     assert!(end.is_unavailable(), "{end:?}");
 }
+
+#[tokio::test]
+async fn only_so_many_backups_are_read_at_the_same_time() {
+    let running = running().await;
+    let client = &running.client;
+    for index in 0..40 {
+        let mut large = service(&format!("s{index}"));
+        large.meta_mut().annotations.insert("padding".into(), "x".repeat(200_000));
+        client.create(large).await.unwrap();
+    }
+    // Each over a connection of its own: what nobody reads holds up its connection.
+    let mut readers = Vec::new();
+    let refused = loop {
+        let client = running.another_client();
+        match client.backup().await {
+            Ok(mut pieces) => {
+                pieces.next().await.unwrap().unwrap();
+                readers.push((client, pieces));
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(readers.len(), 4);
+    assert!(matches!(&refused, Error::Exhausted { retry_after: Some(_), .. }), "{refused:?}");
+    while readers[0].1.next().await.unwrap().is_some() {}
+    client.backup().await.unwrap();
+}
