@@ -140,3 +140,76 @@ fn checkpoint(cluster_id: &str, objects: &[Object]) -> Vec<u8> {
     repair(&mut file);
     file
 }
+
+/// The state of four revisions as a file.
+pub fn backup() -> Vec<Vec<u8>> {
+    let objects = objects();
+    let of = |objects: &[Object]| [&[1], checkpoint("the-cluster", objects).as_slice()].concat();
+    vec![of(&objects), of(&objects[..1]), of(&[])]
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Header {
+    #[prost(int64, tag = "3")]
+    revision: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeyValue {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(int64, tag = "3")]
+    mod_revision: i64,
+    #[prost(bytes = "vec", tag = "5")]
+    value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Range {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+    #[prost(message, repeated, tag = "2")]
+    kvs: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Change {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(message, optional, tag = "2")]
+    kv: Option<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Watch {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+    #[prost(bool, tag = "7")]
+    fragment: bool,
+    #[prost(message, repeated, tag = "11")]
+    events: Vec<Change>,
+}
+
+/// What etcd has of a small cluster at revision 5, and some changes after that.
+pub fn etcd() -> Vec<Vec<u8>> {
+    const DELETED: i32 = 1;
+    let objects = objects();
+    let key = |object: &Object| format!("/bluebird/objects/{}", object.key().expect("a kind").as_stored());
+    let put = |object: &Object, at: i64| KeyValue { key: key(object), mod_revision: at, value: object.encode_to_vec() };
+    let tip = |at: i64| KeyValue { key: "/bluebird/tip".to_owned(), mod_revision: at, value: Vec::new() };
+    let cluster = KeyValue { key: "/bluebird/cluster".to_owned(), mod_revision: 2, value: b"\x0a\x04fuzz\x10\x01".to_vec() };
+    let kvs = [cluster].into_iter().chain(objects.iter().map(|object| put(object, 5))).chain([tip(5)]).collect();
+    let state = Range { header: Some(Header { revision: 5 }), kvs }.encode_to_vec();
+    let change = |kind: i32, kv: KeyValue| Change { kind, kv: Some(kv) };
+    let watch =
+        |at: i64, fragment: bool, events: Vec<Change>| Watch { header: Some(Header { revision: at }), fragment, events }.encode_to_vec();
+    let gone = KeyValue { key: key(&objects[0]), mod_revision: 7, value: Vec::new() };
+    let changes = [
+        watch(6, false, vec![change(0, put(&objects[0], 6)), change(0, tip(6))]),
+        watch(7, true, vec![change(DELETED, gone)]),
+        watch(8, false, vec![change(0, tip(7)), change(0, put(&objects[0], 8)), change(0, tip(8))]),
+    ];
+    let end = Vec::new();
+    let parts: Vec<&[u8]> = [&state].into_iter().chain(&changes).chain([&end]).map(Vec::as_slice).collect();
+    vec![join(&parts), join(&[&state, &changes[0], &[]]), join(&[&state, &changes[2], &[]])]
+}

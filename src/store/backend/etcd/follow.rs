@@ -118,7 +118,7 @@ impl Follower {
     }
 
     /// Publishes every revision that is complete.
-    fn take(&mut self, response: WatchResponse) -> Result<(), String> {
+    pub(super) fn take(&mut self, response: WatchResponse) -> Result<(), String> {
         let mut commits = Vec::new();
         for change in response.events {
             let revision = revision_of(&change);

@@ -91,32 +91,58 @@ async fn oldest(kv: &Kv, keys: &Keys) -> Result<i64, Fault> {
 
 async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
     let (mut key, range_end) = keys.all();
-    let mut state = Snapshot::default();
-    let (mut revision, mut time, mut cluster_id) = (Revision::ZERO, Timestamp::default(), None);
+    let mut found = Found::default();
     let mut limit = FIRST_PAGE;
     loop {
         let request = RangeRequest { key, range_end: range_end.clone(), limit: limit as i64, revision: at, ..Default::default() };
         let page = kv.range(request).await?;
         let bytes: usize = page.kvs.iter().map(|kv| kv.value.len() + kv.key.len()).sum();
         let Some(last) = page.kvs.last().map(|kv| kv.key.clone()) else { break };
-        for kv in page.kvs {
-            match keys.read(&kv.key) {
-                Some(Place::Object(key)) => state.insert(stored(key, &kv)?),
-                Some(Place::Tip) => (revision, time) = (revision_of(&kv), time_of(&kv)),
-                Some(Place::Cluster) => cluster_id = Some(read_cluster(&kv.value).ok_or_else(|| foreign(&kv.key))?),
-                Some(Place::Other) => {}
-                None => return Err(foreign(&kv.key)),
-            }
-        }
+        found.take(keys, page.kvs)?;
         if !page.more {
             break;
         }
         limit = (limit * PAGE_BYTES / bytes.max(1)).clamp(1, LARGEST_PAGE);
         key = after(&last);
     }
-    state.set_revision(revision);
-    let cluster_id = cluster_id.ok_or_else(|| foreign(&keys.cluster()))?;
-    Ok(Loaded { state, at, time, cluster_id })
+    found.loaded(keys, at)
+}
+
+/// What was found so far below the prefix.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    state: Snapshot,
+    revision: Revision,
+    time: Timestamp,
+    cluster_id: Option<String>,
+}
+
+impl Found {
+    pub(super) fn take(&mut self, keys: &Keys, kvs: Vec<KeyValue>) -> Result<(), Fault> {
+        for kv in kvs {
+            match keys.read(&kv.key) {
+                // Without a tip of that revision, if somebody else has put it: whoever follows takes that for a commit, too.
+                Some(Place::Object(key)) => {
+                    self.state.insert(stored(key, &kv)?);
+                    self.revision = revision_of(&kv).max(self.revision);
+                }
+                Some(Place::Tip) => {
+                    self.time = time_of(&kv);
+                    self.revision = revision_of(&kv).max(self.revision);
+                }
+                Some(Place::Cluster) => self.cluster_id = Some(read_cluster(&kv.value).ok_or_else(|| foreign(&kv.key))?),
+                Some(Place::Other) => {}
+                None => return Err(foreign(&kv.key)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn loaded(mut self, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
+        self.state.set_revision(self.revision);
+        let cluster_id = self.cluster_id.ok_or_else(|| foreign(&keys.cluster()))?;
+        Ok(Loaded { state: self.state, at, time: self.time, cluster_id })
+    }
 }
 
 /// The first key after a key.
@@ -209,9 +235,20 @@ pub(super) fn read_cluster(value: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::fixtures::{pod, pod_key};
 
     #[test]
     fn the_more_often_it_was_in_vain_the_less_history_is_wanted() {
         assert_eq!([1, 2, 3, 4].map(|attempt| begin(1000, 2000, attempt)), [1000, 1500, 2000, 2000]);
+    }
+
+    #[test]
+    fn an_object_that_somebody_else_has_put_is_not_of_the_future() {
+        let (keys, pod) = (Keys::new("/bluebird/"), pod("web", "", &[]));
+        let put = |key, value, mod_revision| KeyValue { key, value, mod_revision, ..Default::default() };
+        let kvs = vec![put(keys.object(&pod_key("web")), pod.encode_to_vec().into(), 9), put(keys.tip(), Bytes::new(), 5)];
+        let mut found = Found::default();
+        found.take(&keys, kvs).unwrap();
+        assert_eq!((found.revision, found.state.get(&pod_key("web")).map(|stored| stored.revision)), (Revision(9), Some(Revision(9))));
     }
 }

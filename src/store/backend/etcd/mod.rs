@@ -12,6 +12,7 @@ mod arrivals;
 mod catch_up;
 mod compact;
 mod follow;
+pub(in crate::store) mod fuzzing;
 mod keys;
 mod kv;
 mod load;
