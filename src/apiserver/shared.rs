@@ -20,8 +20,6 @@ use crate::watch::{Cursor, Hub, Start};
 
 /// How often a lease is renewed while it lasts.
 const RENEWALS_PER_LEASE: u32 = 3;
-/// How many of these an apiserver has missed that is out of touch: what it hasn't seen of the others since tells nothing of them.
-const MISSED_RENEWALS: u32 = 2;
 /// How often sessions are ended while the own lease has run out, since one may just have begun.
 const LAPSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long nobody has renewed a lease that anybody may remove: its apiserver ended unprepared.
@@ -149,8 +147,10 @@ impl Shared {
         now.saturating_duration_since(lock(&self.own).renewed) >= self.missed()
     }
 
+    /// How long it takes until two renewals were missed, which one alone, however late the next one is, does not: what an apiserver hasn't seen of the
+    /// others since tells nothing of them.
     fn missed(&self) -> Duration {
-        self.lease / RENEWALS_PER_LEASE * MISSED_RENEWALS
+        self.lease / RENEWALS_PER_LEASE * 5 / 2
     }
 
     /// Looks which apiservers live, and expects the nodes that this one may have to judge. Returns those that somebody has called silent although

@@ -289,7 +289,7 @@ impl fmt::Display for StartError {
             StartError::FirstWrite(error) => write!(f, "can't write to the store: {error}"),
             StartError::ServiceCidr { cluster, given } => write!(
                 f,
-                "the services of this cluster have their addresses from {cluster}, and this apiserver was told {given}: start it with --service-cidr {cluster}; or, to                  change it for the whole cluster, set the annotation {SERVICE_CIDR_ANNOTATION} of the namespace {DEFAULT_NAMESPACE} and start every apiserver anew"
+                "the services of this cluster have their addresses from {cluster}, and this apiserver was told {given}: start it with --service-cidr {cluster}; or, to change it for the whole cluster, set the annotation {SERVICE_CIDR_ANNOTATION} of the namespace {DEFAULT_NAMESPACE} and start every apiserver anew"
             ),
         }
     }

@@ -4,12 +4,13 @@
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::future::{CatchUnwind, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 /// The requests under way on one connection. They end with this at the latest.
 #[derive(Default)]
@@ -52,7 +53,11 @@ impl Streams {
                     return Poll::Ready(Err("a request panicked".into()));
                 }
             }
-            let outcome = connection.as_mut().poll(context);
+            // A watch that looks for what it has to send among very much takes all that a task may do in a turn. The socket is served all the same.
+            let outcome = match has_budget_remaining() {
+                true => connection.as_mut().poll(context),
+                false => pin!(unconstrained(connection.as_mut())).poll(context),
+            };
             let begun = self.begun.take();
             if outcome.is_ready() || begun.is_empty() {
                 return outcome;
@@ -66,9 +71,11 @@ impl Streams {
 mod tests {
     use std::future::{pending, poll_fn};
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use futures_util::poll;
     use hyper::rt::Executor as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -90,6 +97,30 @@ mod tests {
         }));
         let served = std::pin::pin!(poll_fn(|context| streams.poll(connection.as_mut(), context)));
         assert!(matches!(poll!(served), Poll::Ready(Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_all_the_time_there_is_does_not_hold_up_the_socket() {
+        let mut streams = Streams::default();
+        streams.begun().execute(async {
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        });
+        let (mut client, mut server) = tokio::io::duplex(64);
+        client.write_all(b"ping").await.unwrap();
+        let mut connection = pin!(async move {
+            server.read_exact(&mut [0; 4]).await?;
+            Ok(())
+        });
+        let mut turns = 0;
+        let served = poll_fn(|context| {
+            turns += 1;
+            streams.poll(connection.as_mut(), context)
+        });
+        tokio::time::timeout(Duration::from_secs(20), served).await.expect("an answer").unwrap();
+        // The request that was begun first is known from the second one on.
+        assert!(turns <= 2, "{turns}");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The request of a watch, which may be far larger than any other: it is looked at before it becomes objects, which take many times the memory.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,10 +22,13 @@ use crate::error::{Error, Result};
 
 /// How long a request may take to come in.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Further bytes of a request are taken only while few others are so large, …
+/// What a request has beyond this many bytes …
 const LARGE: usize = 256 * 1024;
-/// … this many in the whole process. The others wait.
-static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// … is taken from this, in KiB, in the whole process. A request that finds nothing left is refused: if it waited with a body that isn't read, everything
+/// else on its connection would wait, too, the requests that it waits for among them.
+static LARGE_KIB: Semaphore = Semaphore::const_new(256 * 1024);
+/// When to come again then.
+const RETRY: Duration = Duration::from_secs(1);
 /// The most bytes in all selectors of a request.
 const MAX_SELECTOR_BYTES: usize = 256 * 1024;
 /// The shortest known object that names one, with its length: kind, name and version of `Pod/a`.
@@ -46,26 +50,41 @@ pub(super) async fn decode(request: Request) -> Result<WatchRequest, Status> {
 }
 
 async fn read(body: Body) -> Result<WatchRequest, Status> {
-    // Held until the request is decoded.
-    let permit = Arc::new(OnceLock::new());
-    let place = Arc::clone(&permit);
-    let body = stream::try_unfold((body.into_data_stream(), 0), move |(mut pieces, before)| {
-        let place = Arc::clone(&place);
+    // What is taken is held until the request is decoded.
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let (take, is_refused) = (Arc::clone(&taken), Arc::new(AtomicBool::new(false)));
+    let refuse = Arc::clone(&is_refused);
+    let body = stream::try_unfold((body.into_data_stream(), 0_usize), move |(mut pieces, before)| {
+        let (take, refuse) = (Arc::clone(&take), Arc::clone(&refuse));
         async move {
             let Some(piece) = pieces.try_next().await? else { return Ok(None) };
             let after = before + piece.len();
-            if before <= LARGE && after > LARGE {
-                let permit = LARGE_AT_ONCE.acquire().await.expect("it is never closed");
-                place.get_or_init(|| permit);
+            let kib = |bytes: usize| bytes.saturating_sub(LARGE).div_ceil(1024) as u32;
+            match LARGE_KIB.try_acquire_many(kib(after) - kib(before)) {
+                Ok(permit) => lock(&take).push(permit),
+                Err(_) => {
+                    refuse.store(true, Ordering::Relaxed);
+                    while pieces.try_next().await?.is_some() {}
+                    return Ok(None);
+                }
             }
             Ok::<_, axum::Error>(Some((piece, (pieces, after))))
         }
     });
     let mut messages = Streaming::new_request(Careful, Body::from_stream(body), None, Some(MAX_REQUEST_BYTES));
-    let message = messages.message().await.map_err(refusal)?.ok_or_else(|| Status::internal("the request has no message"))?;
+    let message = messages.message().await;
+    if is_refused.load(Ordering::Relaxed) {
+        let message = "too many large requests are coming in at the same time".to_owned();
+        return Err(Error::Exhausted { message, retry_after: Some(RETRY) }.into());
+    }
+    let message = message.map_err(refusal)?.ok_or_else(|| Status::internal("the request has no message"))?;
     // What follows has no meaning, but the request is complete only when it is read.
     messages.trailers().await?;
     Ok(message)
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("nothing panics while holding it")
 }
 
 /// tonic's word for a message that is too large is the one for a revision that is gone.

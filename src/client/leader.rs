@@ -185,7 +185,7 @@ impl Candidate {
                 Ok(()) => sleep(self.pause()).await,
                 Err(error) => {
                     tracing::debug!(lease = %self.key, %error, "no leader could be made");
-                    sleep(self.pause().max(error.retry_after().unwrap_or_default())).await;
+                    sleep(self.pause().max(error.retry_after().unwrap_or_default().min(self.terms.lease_duration))).await;
                 }
             }
         }
@@ -217,7 +217,8 @@ impl Candidate {
     async fn until_lost(&mut self, client: &Client, clock: &Clock) {
         let mut hint = Duration::ZERO;
         while let Some(deadline) = self.leads_until() {
-            let pause = self.pause().max(hint);
+            // However long it would rather not be asked: what is not renewed is lost.
+            let pause = self.pause().max(hint.min(self.terms.renew_deadline / 4));
             let renewal = async {
                 sleep(pause).await;
                 self.attempt(client, clock).await

@@ -37,6 +37,8 @@ impl ControlPlane {
     /// Says what is wrong; nothing runs then.
     pub async fn start(config: apiserver::Config, clock: Clock) -> Result<ControlPlane, StartError> {
         let controllers = controllers::Config { service_cidr: config.service_cidr.clone() };
+        // Before it is on record.
+        controllers.check().map_err(StartError::Controllers)?;
         let apiserver = apiserver::start(config, clock.clone()).await.map_err(StartError::Apiserver)?;
         Self::over(apiserver, controllers, Terms::default(), clock).await
     }

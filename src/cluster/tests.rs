@@ -88,3 +88,14 @@ async fn an_apiserver_that_has_its_store_to_itself_has_no_lease() {
     assert_eq!(alone.client().list::<Lease>("").await.expect("listed"), []);
     alone.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_range_of_service_addresses_that_is_none_is_refused_before_it_is_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = apiserver::Config::new(folder.path(), Listen::LOCAL);
+    for none in ["127.97.1.0/12", "foo"] {
+        let started = ControlPlane::start(apiserver::Config { service_cidr: none.to_owned(), ..config.clone() }, Clock::system()).await;
+        assert!(matches!(started, Err(super::StartError::Controllers(_))), "{none}");
+    }
+    ControlPlane::start(config, Clock::system()).await.expect("a control plane").shutdown().await;
+}

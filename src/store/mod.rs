@@ -52,7 +52,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When the backup is damaged, there is a store in the folder already, an apiserver uses it, or it can't be written to. Then there is no store there that was not
-/// there before.
+/// there before, unless the very last sync failed: then there may be all of it.
 pub fn restore(backup: &Path, folder: impl Into<PathBuf>) -> Result<Restored, OpenError> {
     backend::embedded::restore::restore(backup, folder.into())
 }

@@ -50,7 +50,7 @@ async fn current(shared: &Shared) -> Result<Revision> {
     let tip = shared.kv.range(request).await.map_err(|fault| Error::NotDone(format!("can't read the current state: {fault}")))?;
     let now = tip.header.map_or(0, |header| header.revision);
     if now.cast_unsigned() < known.0 {
-        shared.give_up(went_back(now, known));
+        shared.give_up(went_back(Revision(now.cast_unsigned()), known));
         return Err(Error::NotDone(shared.ended()));
     }
     Ok(tip.kvs.first().map(revision_of).unwrap_or_default())

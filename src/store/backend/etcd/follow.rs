@@ -1,13 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost_types::Timestamp;
-
 use super::keys::Place;
 use super::kv::Fault;
-use super::load::{Loaded, foreign, load, object, read_cluster, time_of};
+use super::load::{Loaded, TipAt, foreign, load, object, read_cluster};
 use super::rpc::event::EventType;
-use super::rpc::{Event as Change, KeyValue, WatchCreateRequest, WatchResponse};
+use super::rpc::{Event as Change, KeyValue, RangeRequest, WatchCreateRequest, WatchResponse};
 use super::shared::Shared;
 use crate::api::v1::event::Type;
 use crate::api::{ObjectKey, Revision};
@@ -25,9 +23,9 @@ pub(super) struct Follower {
     state: Snapshot,
     /// Everything up to this revision of etcd is in the state.
     position: i64,
-    /// When the last commit was made, as its tip says.
-    time: Timestamp,
-    /// How often in a row the state was loaded anew without a change to follow it.
+    /// The tip as it is there.
+    tip: TipAt,
+    /// How often the state was loaded anew since there was a change to follow.
     in_vain: u32,
     /// Changes of one revision of which there may be more to come.
     pending: Vec<Change>,
@@ -50,7 +48,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(3);
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>, loaded: Loaded) -> Self {
-        Self { shared, state: loaded.state, position: loaded.at, time: loaded.time, in_vain: 0, pending: Vec::new() }
+        Self { shared, state: loaded.state, position: loaded.at, tip: loaded.tip, in_vain: 0, pending: Vec::new() }
     }
 
     /// Runs until the store is closed, or what is in etcd makes no sense any more.
@@ -86,8 +84,11 @@ impl Follower {
     async fn stream(&mut self, backoff: &mut Backoff) -> Stop {
         let shared = Arc::clone(&self.shared);
         let (key, range_end) = shared.keys.all();
+        if let Err(stop) = self.check_tip().await {
+            return stop;
+        }
         // From what is known already: an etcd that is compacted at the revision after it passes over the deletions of that revision in silence (up to
-        // 3.4.32 and 3.5.14), and one that was restored from a backup and overtaken has something else there.
+        // 3.4.32 and 3.5.14).
         let create = WatchCreateRequest { key, range_end, start_revision: self.position, fragment: true };
         let mut changes = match shared.kv.watch(create).await {
             Ok(changes) => changes,
@@ -107,7 +108,9 @@ impl Follower {
                 Ok(response) => {
                     backoff.reset();
                     shared.feed.set_current(true);
-                    self.in_vain = 0;
+                    if !response.events.is_empty() {
+                        self.in_vain = 0;
+                    }
                     if let Err(why) = self.take(response) {
                         return Stop::Senseless(why);
                     }
@@ -127,8 +130,6 @@ impl Follower {
             }
             if revision > self.position {
                 self.pending.push(change);
-            } else if revision == self.position {
-                self.compare(&change)?;
             }
         }
         if !response.fragment && !self.pending.is_empty() {
@@ -142,16 +143,12 @@ impl Follower {
         Ok(())
     }
 
-    /// Sees to it that the revision at which a watch begins is the one that is known.
-    fn compare(&self, change: &Change) -> Result<(), String> {
-        let Some(kv) = change.kv.as_ref().filter(|kv| kv.key == self.shared.keys.tip()) else { return Ok(()) };
-        match time_of(kv) == self.time {
-            true => Ok(()),
-            false => Err(format!(
-                "etcd has another revision {} than it had before: it was restored from a backup and written to since. Restart every apiserver",
-                self.position
-            )),
-        }
+    /// Sees to it that the tip is there as it is known: in an etcd that was restored from a backup and written to since it is another one.
+    async fn check_tip(&self) -> Result<(), Stop> {
+        let request = RangeRequest { key: self.shared.keys.tip(), revision: self.position, ..Default::default() };
+        let response = self.shared.kv.range(request).await.map_err(broken)?;
+        let tip = response.kvs.first().map(TipAt::of).unwrap_or_default();
+        if tip == self.tip { Ok(()) } else { Err(Stop::Senseless(went_back(tip.revision, self.tip.revision))) }
     }
 
     /// Makes a commit of the pending changes and moves the state. None if they are nothing of this cluster's.
@@ -169,7 +166,7 @@ impl Follower {
                 Some(Place::Object(key)) => events.extend(self.deleted(key, revision)),
                 Some(Place::Tip) if is_put => {
                     is_ours = true;
-                    self.time = time_of(&kv);
+                    self.tip = TipAt::of(&kv);
                 }
                 Some(Place::Cluster) if is_put && read_cluster(&kv.value).as_deref() == Some(&self.shared.cluster_id) => {}
                 Some(Place::Tip | Place::Cluster) => {
@@ -186,7 +183,7 @@ impl Follower {
             return Ok(None);
         }
         self.state.apply(&events, revision);
-        Ok(Some(Arc::new(Commit { revision, time: self.time, events: events.into() })))
+        Ok(Some(Arc::new(Commit { revision, time: self.tip.time, events: events.into() })))
     }
 
     fn put(&self, key: ObjectKey, kv: &KeyValue, revision: Revision) -> Result<Event, String> {
@@ -212,13 +209,14 @@ impl Follower {
             Err(fault) => return broken(fault),
         };
         self.in_vain += 1;
-        if loaded.at < self.position {
-            return Stop::Senseless(went_back(loaded.at, Revision(self.position.cast_unsigned())));
+        let is_older = loaded.at < self.position || loaded.tip.revision < self.tip.revision;
+        if is_older || (loaded.tip.revision == self.tip.revision && loaded.tip != self.tip) {
+            return Stop::Senseless(went_back(loaded.tip.revision, self.tip.revision));
         }
         if loaded.cluster_id != self.shared.cluster_id {
             return Stop::Senseless(REPLACED.to_owned());
         }
-        (self.position, self.time) = (loaded.at, loaded.time);
+        (self.position, self.tip) = (loaded.at, loaded.tip);
         if loaded.state.revision() > self.state.revision() {
             tracing::warn!(from = %self.state.revision(), to = %loaded.state.revision(), "etcd was compacted behind our back; watches have to start anew");
             self.state = loaded.state;
@@ -241,7 +239,9 @@ fn revision_of(change: &Change) -> i64 {
     change.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
-/// What is wrong when etcd has an older revision than it had.
-pub(super) fn went_back(now: i64, known: Revision) -> String {
-    format!("etcd is at revision {now}, but was at {known} before: it was replaced or restored from a backup. Restart every apiserver")
+/// What is wrong when etcd has an older commit than it had, or another one.
+pub(super) fn went_back(now: Revision, known: Revision) -> String {
+    format!(
+        "the last commit in etcd is {now}, after {known} was seen, or another one of that number: etcd was replaced or restored from a backup. Restart every apiserver"
+    )
 }

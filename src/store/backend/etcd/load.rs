@@ -23,10 +23,25 @@ pub(super) struct Loaded {
     pub(super) state: Snapshot,
     /// Everything that came after this is to be followed.
     pub(super) at: i64,
-    /// When that last transaction was made.
-    pub(super) time: Timestamp,
+    /// The tip as it was there.
+    pub(super) tip: TipAt,
     /// Whose state it is.
     pub(super) cluster_id: String,
+}
+
+/// The key that every transaction puts, as it is at some revision: no two transactions leave the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct TipAt {
+    pub(super) revision: Revision,
+    /// When the transaction was made.
+    pub(super) time: Timestamp,
+}
+
+impl TipAt {
+    pub(super) fn of(kv: &KeyValue) -> Self {
+        let row = TipRow::decode(kv.value.as_ref()).ok();
+        Self { revision: revision_of(kv), time: row.and_then(|row| row.time).unwrap_or_default() }
+    }
 }
 
 /// About how large a page should be, in bytes.
@@ -113,7 +128,7 @@ async fn state_at(kv: &Kv, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
 pub(super) struct Found {
     state: Snapshot,
     revision: Revision,
-    time: Timestamp,
+    tip: TipAt,
     cluster_id: Option<String>,
 }
 
@@ -127,7 +142,7 @@ impl Found {
                     self.revision = revision_of(&kv).max(self.revision);
                 }
                 Some(Place::Tip) => {
-                    self.time = time_of(&kv);
+                    self.tip = TipAt::of(&kv);
                     self.revision = revision_of(&kv).max(self.revision);
                 }
                 Some(Place::Cluster) => self.cluster_id = Some(read_cluster(&kv.value).ok_or_else(|| foreign(&kv.key))?),
@@ -141,7 +156,7 @@ impl Found {
     pub(super) fn loaded(mut self, keys: &Keys, at: i64) -> Result<Loaded, Fault> {
         self.state.set_revision(self.revision);
         let cluster_id = self.cluster_id.ok_or_else(|| foreign(&keys.cluster()))?;
-        Ok(Loaded { state: self.state, at, time: self.time, cluster_id })
+        Ok(Loaded { state: self.state, at, tip: self.tip, cluster_id })
     }
 }
 
@@ -166,11 +181,6 @@ pub(super) fn object(key: &ObjectKey, kv: &KeyValue) -> Result<Object, Fault> {
 
 pub(super) fn revision_of(kv: &KeyValue) -> Revision {
     Revision(kv.mod_revision.cast_unsigned())
-}
-
-/// When a transaction was made, by the tip that it put.
-pub(super) fn time_of(tip: &KeyValue) -> Timestamp {
-    TipRow::decode(tip.value.as_ref()).ok().and_then(|row| row.time).unwrap_or_default()
 }
 
 /// There is something that we have not written.

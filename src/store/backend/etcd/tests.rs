@@ -161,6 +161,33 @@ async fn an_etcd_that_lost_its_data_and_was_overtaken_while_nobody_looked_is_not
     assert!(why.contains("restored from a backup"), "{why}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_was_restored_and_compacted_is_not_taken_for_the_one_before() {
+    let Some(mut etcd) = crate::testing::Etcd::start(&[]).await else { return };
+    let cable = Cable::new(etcd.addresses()[0]).await.unwrap();
+    let store = open(&through(&cable)).await;
+    let mut last = Revision::ZERO;
+    for _ in 0..20 {
+        last = store.commit(transaction([put(pod("a", "", &[]))])).await.unwrap().revision;
+    }
+    cable.set_link(Link::Unplugged);
+    etcd.start_empty().await;
+    // It has less of the cluster than was seen, and more revisions, which are gone but for the last one.
+    let other = open(&members(etcd.addresses())).await;
+    other.commit(transaction([put(pod("b", "", &[]))])).await.unwrap();
+    let etcd = unfollowed(&members(etcd.addresses()));
+    let put = txn::creation(&keys::Keys::new("/other/"), &keys::ClusterRow::default(), Clock::system().now());
+    let mut now = 0;
+    while now <= last.0.cast_signed() + 10 {
+        let response = etcd.shared.kv.txn(rpc::TxnRequest { compare: Vec::new(), ..put.clone() }).await.unwrap();
+        now = response.header.unwrap().revision;
+    }
+    etcd.shared.kv.compact(now).await.unwrap();
+    cable.set_link(Link::Good);
+    let why = end_of(&store).await;
+    assert!(why.contains("restored from a backup"), "{why}");
+}
+
 /// How many revisions those who compact leave: enough for a look at everything, and far less than what the history would want.
 const KEPT: i64 = 30;
 
