@@ -256,7 +256,8 @@ async fn an_etcd_that_has_lost_its_data_ends_the_store_instead_of_misleading_any
     let mut watch = fleet.client(0).watch(WatchRequest::default()).await.unwrap();
     watch.next().await.unwrap();
     fleet.etcd.start_empty().await;
-    let says = |error: &Error| matches!(error, Error::NotDone(why) if why.contains("etcd is at revision") || why.contains("etcd cluster"));
+    let says =
+        |error: &Error| matches!(error, Error::NotDone(why) if why.contains("restored from a backup") || why.contains("etcd cluster"));
     let told = async {
         loop {
             let error = fleet.client(0).get::<Lease>("", "l0").await.expect_err("there is none");
