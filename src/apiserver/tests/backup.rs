@@ -72,15 +72,20 @@ async fn a_backup_under_writes_has_exactly_the_objects_of_its_revision() {
     }
 }
 
-#[tokio::test]
-async fn a_slow_reader_gets_the_state_as_it_was_when_it_began() {
-    let running = running().await;
-    let client = &running.client;
+/// More than a connection takes without its being read.
+async fn create_large(client: &Client) {
     for index in 0..40 {
         let mut large = service(&format!("s{index}"));
         large.meta_mut().annotations.insert("padding".into(), "x".repeat(200_000));
         client.create(large).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_state_as_it_was_when_it_began() {
+    let running = running().await;
+    let client = &running.client;
+    create_large(client).await;
     let before = services(client).await;
     let mut pieces = client.backup().await.unwrap();
     let revision = pieces.next().await.unwrap().unwrap().revision;
@@ -105,11 +110,7 @@ async fn a_slow_reader_gets_the_state_as_it_was_when_it_began() {
 #[tokio::test]
 async fn a_backup_ends_with_the_apiserver_and_says_so() {
     let running = running().await;
-    for index in 0..40 {
-        let mut large = service(&format!("s{index}"));
-        large.meta_mut().annotations.insert("padding".into(), "x".repeat(200_000));
-        running.client.create(large).await.unwrap();
-    }
+    create_large(&running.client).await;
     let mut pieces = running.client.backup().await.unwrap();
     pieces.next().await.unwrap();
     running.apiserver.shutdown().await;
@@ -127,11 +128,7 @@ async fn a_backup_ends_with_the_apiserver_and_says_so() {
 async fn only_so_many_backups_are_read_at_the_same_time() {
     let running = running().await;
     let client = &running.client;
-    for index in 0..40 {
-        let mut large = service(&format!("s{index}"));
-        large.meta_mut().annotations.insert("padding".into(), "x".repeat(200_000));
-        client.create(large).await.unwrap();
-    }
+    create_large(client).await;
     // Each over a connection of its own: what nobody reads holds up its connection.
     let mut readers = Vec::new();
     let refused = loop {

@@ -143,9 +143,9 @@ async fn after_its_keys_were_removed_a_new_cluster_begins_where_the_old_one_ende
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_etcd_that_lost_its_data_and_was_overtaken_while_nobody_looked_is_noticed() {
-    let Some(mut etcd) = crate::testing::Etcd::start(&[]).await else { return };
+/// The store was at the last revision when it was cut off.
+async fn cut_off_from_an_etcd_that_is_empty_now() -> Option<(crate::testing::Etcd, Cable, Store, Revision)> {
+    let mut etcd = crate::testing::Etcd::start(&[]).await?;
     let cable = Cable::new(etcd.addresses()[0]).await.unwrap();
     let store = open(&through(&cable)).await;
     let mut last = Revision::ZERO;
@@ -154,6 +154,12 @@ async fn an_etcd_that_lost_its_data_and_was_overtaken_while_nobody_looked_is_not
     }
     cable.set_link(Link::Unplugged);
     etcd.start_empty().await;
+    Some((etcd, cable, store, last))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_lost_its_data_and_was_overtaken_while_nobody_looked_is_noticed() {
+    let Some((etcd, cable, store, last)) = cut_off_from_an_etcd_that_is_empty_now().await else { return };
     let other = open(&members(etcd.addresses())).await;
     while other.commit(transaction([put(pod("b", "", &[]))])).await.unwrap().revision <= last {}
     cable.set_link(Link::Good);
@@ -163,15 +169,7 @@ async fn an_etcd_that_lost_its_data_and_was_overtaken_while_nobody_looked_is_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_was_restored_and_compacted_is_not_taken_for_the_one_before() {
-    let Some(mut etcd) = crate::testing::Etcd::start(&[]).await else { return };
-    let cable = Cable::new(etcd.addresses()[0]).await.unwrap();
-    let store = open(&through(&cable)).await;
-    let mut last = Revision::ZERO;
-    for _ in 0..20 {
-        last = store.commit(transaction([put(pod("a", "", &[]))])).await.unwrap().revision;
-    }
-    cable.set_link(Link::Unplugged);
-    etcd.start_empty().await;
+    let Some((etcd, cable, store, last)) = cut_off_from_an_etcd_that_is_empty_now().await else { return };
     // It has less of the cluster than was seen, and more revisions, which are gone but for the last one.
     let other = open(&members(etcd.addresses())).await;
     other.commit(transaction([put(pod("b", "", &[]))])).await.unwrap();
