@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tonic::codec::{DecodeBuf, Decoder, Streaming};
 use tonic::{Code, Status};
 
+use super::refuse::drain;
 use super::watch::{MAX_REQUEST_BYTES, MAX_SELECTORS};
 use crate::api::v1::WatchRequest;
 use crate::error::{Error, Result};
@@ -64,7 +65,7 @@ async fn read(body: Body) -> Result<WatchRequest, Status> {
                 Ok(permit) => lock(&take).push(permit),
                 Err(_) => {
                     refuse.store(true, Ordering::Relaxed);
-                    while pieces.try_next().await?.is_some() {}
+                    drain(pieces).await;
                     return Ok(None);
                 }
             }
