@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::os;
+use super::os::{Host, Os};
 use super::shim::{CONTAINER_VARIABLE, POD_VARIABLE, ROOT_VARIABLE};
 use super::uid::PodUid;
 use crate::api;
@@ -13,12 +13,12 @@ pub(crate) type Environment = Vec<(String, String)>;
 
 /// What every container gets of the kubelet's own environment. PATH begins with the folder of the kubelet's executable.
 pub(crate) fn base(variable: impl Fn(&str) -> Option<String>, executable: Option<&Path>) -> Environment {
-    let path = variable("PATH").unwrap_or_else(|| os::DEFAULT_PATH.to_owned());
+    let path = variable("PATH").unwrap_or_else(|| Host::DEFAULT_PATH.to_owned());
     let path = match executable.and_then(Path::parent) {
-        Some(folder) => format!("{}{}{path}", folder.display(), os::PATH_SEPARATOR),
+        Some(folder) => format!("{}{}{path}", folder.display(), Host::PATH_SEPARATOR),
         None => path,
     };
-    let inherited = os::INHERITED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
+    let inherited = Host::INHERITED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
     std::iter::once(("PATH".to_owned(), path)).chain(inherited).collect()
 }
 
@@ -158,6 +158,6 @@ mod tests {
     #[test]
     fn the_path_begins_with_the_folder_of_the_executable() {
         let base = base(|name| (name == "PATH").then(|| "/usr/bin".to_owned()), Some(Path::new("/opt/bluebird/kubelet")));
-        assert_eq!(base, [("PATH".to_owned(), format!("/opt/bluebird{}/usr/bin", os::PATH_SEPARATOR))]);
+        assert_eq!(base, [("PATH".to_owned(), format!("/opt/bluebird{}/usr/bin", Host::PATH_SEPARATOR))]);
     }
 }

@@ -38,6 +38,7 @@ use std::time::Duration;
 pub use arguments::Arguments;
 pub use node::{address_towards, default_node_name};
 pub use os::asked_to_end;
+use os::{AsyncBell, Os};
 use pods::{Finished, Links, Pods};
 use report::Reporter;
 use root::Root;
@@ -141,7 +142,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
-    let bell = os::AsyncBell::open(&root.bell()).map_err(unusable)?;
+    let bell = <os::Host as Os>::AsyncBell::open(&root.bell()).map_err(unusable)?;
     let pods = Arc::new(Mutex::new(Pods::adopt(links).map_err(unusable)?));
     let (refuse, refusal) = watch::channel(None);
     let session = session::Session {

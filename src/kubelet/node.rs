@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use prost_types::Timestamp;
 
-use super::{Config, os};
+use super::Config;
+use super::os::{Host, Os};
 use crate::api::condition;
 use crate::api::v1::{ConditionStatus, Node, NodeInfo, NodeSpec, NodeStatus, ObjectMeta};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ pub(crate) fn capabilities(routes: bool) -> Vec<String> {
     if routes {
         capabilities.push("routes.proxy".to_owned());
     }
-    if os::RUNS_PROCESSES {
+    if Host::RUNS_PROCESSES {
         capabilities.push("runtime.process".to_owned());
     }
     capabilities
@@ -32,8 +33,8 @@ pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], st
     if let Some(reserved) = config.labels.keys().find(|label| label.starts_with(LABEL_PREFIX)) {
         return Err(Error::invalid("labels", format!("the label {reserved} is set by the kubelet itself; choose another prefix")));
     }
-    let hostname = os::hostname();
-    let own = [("os", os::NAME), ("arch", arch()), ("hostname", hostname.as_str())];
+    let hostname = Host::hostname();
+    let own = [("os", Host::NAME), ("arch", arch()), ("hostname", hostname.as_str())];
     let mut labels: std::collections::HashMap<String, String> = config.labels.clone().into_iter().collect();
     labels.extend(own.map(|(name, value)| (format!("{LABEL_PREFIX}{name}"), value.to_owned())));
 
@@ -42,9 +43,9 @@ pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], st
     let status = NodeStatus {
         conditions,
         info: Some(NodeInfo {
-            os: os::NAME.to_owned(),
+            os: Host::NAME.to_owned(),
             arch: arch().to_owned(),
-            kernel: os::kernel_version(),
+            kernel: Host::kernel_version(),
             hostname,
             kubelet_version: env!("CARGO_PKG_VERSION").to_owned(),
         }),
@@ -61,7 +62,7 @@ pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], st
 fn capacity(max_pods: u32) -> Result<[(String, String); 3]> {
     let cores =
         std::thread::available_parallelism().map_err(|error| Error::internal(format!("the processors can't be counted: {error}")))?;
-    let memory = os::memory_bytes().map_err(|error| Error::internal(format!("the memory can't be measured: {error}")))?;
+    let memory = Host::memory_bytes().map_err(|error| Error::internal(format!("the memory can't be measured: {error}")))?;
     Ok([("cpu", cores.to_string()), ("memory", memory.to_string()), ("pods", max_pods.to_string())]
         .map(|(name, amount)| (name.to_owned(), amount)))
 }
@@ -77,7 +78,7 @@ fn arch() -> &'static str {
 
 /// The machine's own name, fit to be a node's.
 pub fn default_node_name() -> String {
-    let hostname = os::hostname().to_lowercase();
+    let hostname = Host::hostname().to_lowercase();
     let fits = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-' || character == '.';
     let name: String = hostname.chars().map(|character| if fits(character) { character } else { '-' }).collect();
     match name.trim_matches(['-', '.']) {
@@ -111,7 +112,7 @@ mod tests {
         let now = Timestamp { seconds: 5, nanos: 0 };
         let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(true), now, now).unwrap();
         let labels = &node.metadata.as_ref().unwrap().labels;
-        assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", os::NAME));
+        assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", Host::NAME));
         let status = node.status.unwrap();
         assert!(condition::is_true(&status.conditions, condition::READY));
         assert!(status.capabilities.is_sorted(), "{:?}", status.capabilities);

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::os;
+use super::os::{Host, Os};
 use super::shim::files::PodFolder;
 use super::uid::PodUid;
 use crate::error::{Error, Result};
@@ -23,9 +23,9 @@ impl Root {
     /// Precondition when another kubelet uses it, or it can't be used at all.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let unusable = |error: io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", path.display()));
-        os::make_private_folder(path).map_err(unusable)?;
+        Host::make_private_folder(path).map_err(unusable)?;
         let path = path.canonicalize().map_err(unusable)?;
-        os::make_private_folder(&path.join("pods")).map_err(unusable)?;
+        Host::make_private_folder(&path.join("pods")).map_err(unusable)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
@@ -97,7 +97,7 @@ impl Root {
     }
 
     fn write_id(&self, name: &str, id: &str) -> Result<()> {
-        os::write_atomically(&self.path.join(name), id.as_bytes())
+        Host::write_atomically(&self.path.join(name), id.as_bytes())
             .map_err(|error| Error::Precondition(format!("{} can't be written: {error}", self.path.join(name).display())))
     }
 }

@@ -75,7 +75,7 @@ async fn sleep_until(time: Option<Timestamp>, clock: &Clock) {
 }
 
 /// Passes on what shims ring.
-pub(crate) async fn listen(bell: AsyncBell, wakes: Arc<Wakes>, token: CancellationToken) {
+pub(crate) async fn listen(bell: impl AsyncBell, wakes: Arc<Wakes>, token: CancellationToken) {
     while let Some(heard) = token.run_until_cancelled(bell.heard()).await {
         match heard {
             // A pipe that was full may have swallowed words.

@@ -3,44 +3,121 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use super::Process;
-pub(super) use super::unix::end_signal;
-pub(crate) use super::unix::*;
+use super::{Os, Process, Reaped, unix};
 
-/// Containers can be plain processes.
-pub(crate) const RUNS_PROCESSES: bool = true;
-/// As container images and the label `kubernetes.io/os` name it.
-pub(crate) const NAME: &str = "linux";
+/// Linux.
+#[derive(Debug)]
+pub(crate) struct Host;
 
-/// Makes the orphans among the descendants of this process its children, so that none gets away by forking twice.
-pub(crate) fn adopt_orphans() -> io::Result<()> {
-    Ok(nix::sys::prctl::set_child_subreaper(true)?)
-}
+impl Os for Host {
+    const RUNS_PROCESSES: bool = true;
+    const NAME: &'static str = "linux";
+    const INHERITED_VARIABLES: &'static [&'static str] = unix::INHERITED_VARIABLES;
+    const PATH_SEPARATOR: &'static str = unix::PATH_SEPARATOR;
+    const DEFAULT_PATH: &'static str = unix::DEFAULT_PATH;
 
-/// Makes a command start in a session of its own, and end when this process ends.
-pub(crate) fn isolate(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let prepare = move || {
-        begin_session()?;
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent may have ended before the line above.
-        if nix::unistd::getppid() != parent {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    type Bell = unix::Bell;
+    type AsyncBell = unix::AsyncBell;
+
+    fn adopt_orphans() -> io::Result<()> {
+        Ok(nix::sys::prctl::set_child_subreaper(true)?)
+    }
+
+    fn isolate(command: &mut Command) {
+        let parent = nix::unistd::getpid();
+        let prepare = move || {
+            unix::begin_session()?;
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have ended before the line above.
+            if nix::unistd::getppid() != parent {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        };
+        // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
+        unsafe { command.pre_exec(prepare) };
+    }
+
+    fn processes() -> io::Result<Vec<Process>> {
+        Ok(pids()?.filter_map(process).collect())
+    }
+
+    fn variable_of(pid: i32, name: &str) -> Option<String> {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let value = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        String::from_utf8(value.to_vec()).ok()
+    }
+
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
+        let mut killed = 0;
+        for pid in pids()? {
+            // Held before it is looked at: a reused pid can't be mistaken for the process that was looked at.
+            let Ok(handle) = pidfd(pid) else { continue };
+            if is_doomed(&|name| Self::variable_of(pid, name)) && kill_handle(&handle).is_ok() {
+                killed += 1;
+            }
         }
-        Ok(())
-    };
-    // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
-    unsafe { command.pre_exec(prepare) };
-}
+        Ok(killed)
+    }
 
-/// All living processes.
-pub(super) fn processes() -> io::Result<Vec<Process>> {
-    Ok(pids()?.filter_map(process).collect())
+    fn memory_bytes() -> io::Result<u64> {
+        let meminfo = std::fs::read_to_string("/proc/meminfo")?;
+        let kibibytes =
+            meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kibibytes
+            .map(|kibibytes| kibibytes * 1024)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
+    }
+
+    fn make_bell(path: &Path) -> io::Result<()> {
+        unix::make_bell(path)
+    }
+
+    fn ring(path: &Path, word: &str) -> io::Result<bool> {
+        unix::ring(path, word)
+    }
+
+    async fn silence(path: &Path) -> io::Result<()> {
+        unix::silence(path).await
+    }
+
+    fn make_private_folder(path: &Path) -> io::Result<()> {
+        unix::make_private_folder(path)
+    }
+
+    fn detach() -> io::Result<()> {
+        unix::detach()
+    }
+
+    fn reap() -> io::Result<Reaped> {
+        unix::reap()
+    }
+
+    fn ask_to_end(main: i32) -> io::Result<()> {
+        unix::ask_to_end(main)
+    }
+
+    fn kill(pid: i32) -> io::Result<()> {
+        unix::kill(pid)
+    }
+
+    fn hostname() -> String {
+        unix::hostname()
+    }
+
+    fn kernel_version() -> String {
+        unix::kernel_version()
+    }
+
+    async fn end_signal() -> io::Result<&'static str> {
+        unix::end_signal().await
+    }
 }
 
 fn pids() -> io::Result<impl Iterator<Item = i32>> {
@@ -55,26 +132,6 @@ fn process(pid: i32) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(Process { pid, parent })
-}
-
-/// The value of a variable in the environment that a process was started with.
-pub(crate) fn variable_of(pid: i32, name: &str) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-    String::from_utf8(value.to_vec()).ok()
-}
-
-/// Kills every process whose environment `is_doomed`, and gives how many there were.
-pub(crate) fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
-    let mut killed = 0;
-    for pid in pids()? {
-        // Held before it is looked at: a reused pid can't be mistaken for the process that was looked at.
-        let Ok(handle) = pidfd(pid) else { continue };
-        if is_doomed(&|name| variable_of(pid, name)) && kill_handle(&handle).is_ok() {
-            killed += 1;
-        }
-    }
-    Ok(killed)
 }
 
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
@@ -93,11 +150,4 @@ fn kill_handle(handle: &OwnedFd) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
-}
-
-/// How much memory the machine has, in bytes.
-pub(crate) fn memory_bytes() -> io::Result<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo")?;
-    let kibibytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
 }

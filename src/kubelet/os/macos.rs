@@ -3,33 +3,119 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::libc;
 
-use super::Process;
-pub(super) use super::unix::end_signal;
-pub(crate) use super::unix::*;
+use super::{Os, Process, Reaped, unix};
 
-/// Containers can be plain processes.
-pub(crate) const RUNS_PROCESSES: bool = true;
-/// As the label `kubernetes.io/os` names it.
-pub(crate) const NAME: &str = "macos";
+/// macOS.
+#[derive(Debug)]
+pub(crate) struct Host;
 
-/// There is nothing like it here.
-pub(crate) fn adopt_orphans() -> io::Result<()> {
-    Ok(())
-}
+impl Os for Host {
+    const RUNS_PROCESSES: bool = true;
+    const NAME: &'static str = "macos";
+    const INHERITED_VARIABLES: &'static [&'static str] = unix::INHERITED_VARIABLES;
+    const PATH_SEPARATOR: &'static str = unix::PATH_SEPARATOR;
+    const DEFAULT_PATH: &'static str = unix::DEFAULT_PATH;
 
-/// Makes a command start in a session of its own.
-pub(crate) fn isolate(command: &mut Command) {
-    // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
-    unsafe { command.pre_exec(begin_session) };
-}
+    type Bell = unix::Bell;
+    type AsyncBell = unix::AsyncBell;
 
-/// All living processes.
-pub(super) fn processes() -> io::Result<Vec<Process>> {
-    Ok(pids()?.into_iter().filter_map(process).collect())
+    /// There is nothing like it here.
+    fn adopt_orphans() -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes a command start in a session of its own.
+    fn isolate(command: &mut Command) {
+        // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
+        unsafe { command.pre_exec(unix::begin_session) };
+    }
+
+    fn processes() -> io::Result<Vec<Process>> {
+        Ok(pids()?.into_iter().filter_map(process).collect())
+    }
+
+    fn variable_of(pid: i32, name: &str) -> Option<String> {
+        let mut query = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
+        let mut size = 0_usize;
+        let (pointer, count) = (query.as_mut_ptr(), query.len() as libc::c_uint);
+        // SAFETY: a null buffer asks for the size.
+        if unsafe { libc::sysctl(pointer, count, std::ptr::null_mut(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
+            return None;
+        }
+        let mut arguments = vec![0_u8; size];
+        // SAFETY: the buffer is as large as is said.
+        if unsafe { libc::sysctl(pointer, count, arguments.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
+            return None;
+        }
+        arguments.truncate(size);
+        let value = arguments.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        String::from_utf8(value.to_vec()).ok()
+    }
+
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
+        let doomed: Vec<i32> = pids()?.into_iter().filter(|pid| is_doomed(&|name| Self::variable_of(*pid, name))).collect();
+        for pid in &doomed {
+            unix::kill(*pid)?;
+        }
+        Ok(doomed.len())
+    }
+
+    fn memory_bytes() -> io::Result<u64> {
+        let mut bytes = 0_u64;
+        let mut size = std::mem::size_of::<u64>();
+        // SAFETY: the buffer is as large as is said.
+        let result = unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
+        if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn make_bell(path: &Path) -> io::Result<()> {
+        unix::make_bell(path)
+    }
+
+    fn ring(path: &Path, word: &str) -> io::Result<bool> {
+        unix::ring(path, word)
+    }
+
+    async fn silence(path: &Path) -> io::Result<()> {
+        unix::silence(path).await
+    }
+
+    fn make_private_folder(path: &Path) -> io::Result<()> {
+        unix::make_private_folder(path)
+    }
+
+    fn detach() -> io::Result<()> {
+        unix::detach()
+    }
+
+    fn reap() -> io::Result<Reaped> {
+        unix::reap()
+    }
+
+    fn ask_to_end(main: i32) -> io::Result<()> {
+        unix::ask_to_end(main)
+    }
+
+    fn kill(pid: i32) -> io::Result<()> {
+        unix::kill(pid)
+    }
+
+    fn hostname() -> String {
+        unix::hostname()
+    }
+
+    fn kernel_version() -> String {
+        unix::kernel_version()
+    }
+
+    async fn end_signal() -> io::Result<&'static str> {
+        unix::end_signal().await
+    }
 }
 
 fn pids() -> io::Result<Vec<i32>> {
@@ -52,41 +138,4 @@ fn process(pid: i32) -> Option<Process> {
     let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), i32::try_from(size).ok()?) };
     let is_alive = usize::try_from(filled).ok()? == size && info.pbi_status != libc::SZOMB;
     is_alive.then_some(Process { pid, parent: i32::try_from(info.pbi_ppid).ok()? })
-}
-
-/// The value of a variable in the environment that a process was started with.
-pub(crate) fn variable_of(pid: i32, name: &str) -> Option<String> {
-    let mut query = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
-    let mut size = 0_usize;
-    let (pointer, count) = (query.as_mut_ptr(), query.len() as libc::c_uint);
-    // SAFETY: a null buffer asks for the size.
-    if unsafe { libc::sysctl(pointer, count, std::ptr::null_mut(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
-        return None;
-    }
-    let mut arguments = vec![0_u8; size];
-    // SAFETY: the buffer is as large as is said.
-    if unsafe { libc::sysctl(pointer, count, arguments.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) } != 0 {
-        return None;
-    }
-    arguments.truncate(size);
-    let value = arguments.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-    String::from_utf8(value.to_vec()).ok()
-}
-
-/// Kills every process whose environment `is_doomed`, and gives how many there were.
-pub(crate) fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
-    let doomed: Vec<i32> = pids()?.into_iter().filter(|pid| is_doomed(&|name| variable_of(*pid, name))).collect();
-    for pid in &doomed {
-        kill(*pid)?;
-    }
-    Ok(doomed.len())
-}
-
-/// How much memory the machine has, in bytes.
-pub(crate) fn memory_bytes() -> io::Result<u64> {
-    let mut bytes = 0_u64;
-    let mut size = std::mem::size_of::<u64>();
-    // SAFETY: the buffer is as large as is said.
-    let result = unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
-    if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
 }

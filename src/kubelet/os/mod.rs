@@ -1,8 +1,10 @@
-//! Everything that differs from one operating system to another. Each file offers the same names; what a system lacks it says by
-//! [`RUNS_PROCESSES`], its `capabilities`, or `io::ErrorKind::Unsupported`.
+//! Everything that differs from one operating system to another: the trait [`Os`], which the type `Host` of each file implements. What a
+//! system lacks it says by [`Os::RUNS_PROCESSES`], its `capabilities`, or `io::ErrorKind::Unsupported`.
 
 use std::io;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 #[cfg(unix)]
 mod unix;
@@ -10,24 +12,24 @@ mod unix;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::*;
+pub(crate) use linux::Host;
 
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub(crate) use macos::*;
+pub(crate) use macos::Host;
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub(crate) use windows::*;
+pub(crate) use windows::Host;
 
 /// Waits until somebody asks this program to end: SIGINT or SIGTERM, or Ctrl-C. Gives the name of what it was.
 ///
 /// # Errors
 /// What the system says when it can't be waited for.
 pub async fn asked_to_end() -> io::Result<&'static str> {
-    end_signal().await
+    Host::end_signal().await
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
@@ -40,7 +42,7 @@ pub(crate) struct Process {
     pub(crate) parent: i32,
 }
 
-/// What [`reap`] found.
+/// What [`Os::reap`] found.
 #[cfg_attr(windows, expect(dead_code, reason = "there is nothing to reap before there is a process runtime"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaped {
@@ -64,23 +66,114 @@ pub(crate) enum Reaped {
     NoChildren,
 }
 
-/// All living descendants of a process, parents before their children.
-pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<Process>> {
-    let all = processes()?;
-    let mut found = Vec::new();
-    let mut parents = vec![ancestor];
-    while let Some(parent) = parents.pop() {
-        for process in all.iter().filter(|process| process.parent == parent) {
-            found.push(*process);
-            parents.push(process.pid);
-        }
+/// An operating system, as the kubelet and its shims use it.
+pub(crate) trait Os {
+    /// Containers can be plain processes.
+    const RUNS_PROCESSES: bool;
+    /// As container images and the label `kubernetes.io/os` name it.
+    const NAME: &'static str;
+    /// Variables of the kubelet that a container gets, where they are set.
+    const INHERITED_VARIABLES: &'static [&'static str];
+    /// What stands between the folders of PATH.
+    const PATH_SEPARATOR: &'static str;
+    /// PATH for a kubelet that has none.
+    const DEFAULT_PATH: &'static str;
+
+    /// A shim's bell.
+    type Bell: Bell;
+    /// A kubelet's bell.
+    type AsyncBell: AsyncBell;
+
+    /// Makes a bell, unless it is there.
+    fn make_bell(path: &Path) -> io::Result<()>;
+
+    /// Rings somebody's bell; false when nobody listens.
+    fn ring(path: &Path, word: &str) -> io::Result<bool>;
+
+    /// Waits until nobody listens to a bell any more.
+    fn silence(path: &Path) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// A folder that only its owner can look into: what a pod is told may be secret.
+    fn make_private_folder(path: &Path) -> io::Result<()>;
+
+    /// Writes a whole file, so that a reader sees the old content or the new one, and nothing in between.
+    fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        std::fs::write(&temporary, content)?;
+        std::fs::rename(&temporary, path)
     }
-    Ok(found)
+
+    /// Leaves the session of whoever started this process, and ignores what a terminal or a service supervisor sends to end it.
+    fn detach() -> io::Result<()>;
+
+    /// Makes the orphans among the descendants of this process its children, so that none gets away by forking twice.
+    fn adopt_orphans() -> io::Result<()>;
+
+    /// Makes a command start in a session of its own and, where the system can do it, end when this process ends.
+    fn isolate(command: &mut Command);
+
+    /// The next child that has ended, without waiting.
+    fn reap() -> io::Result<Reaped>;
+
+    /// Asks a container's main process, and what belongs to it, to end.
+    fn ask_to_end(main: i32) -> io::Result<()>;
+
+    /// Kills one process of ours.
+    fn kill(pid: i32) -> io::Result<()>;
+
+    /// All living processes.
+    fn processes() -> io::Result<Vec<Process>>;
+
+    /// All living descendants of a process, parents before their children.
+    fn descendants(ancestor: i32) -> io::Result<Vec<Process>> {
+        let all = Self::processes()?;
+        let mut found = Vec::new();
+        let mut parents = vec![ancestor];
+        while let Some(parent) = parents.pop() {
+            for process in all.iter().filter(|process| process.parent == parent) {
+                found.push(*process);
+                parents.push(process.pid);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The value of a variable in the environment that a process was started with.
+    fn variable_of(pid: i32, name: &str) -> Option<String>;
+
+    /// Kills every process whose environment `is_doomed`, and gives how many there were.
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize>;
+
+    /// The machine's own name.
+    fn hostname() -> String;
+
+    /// The kernel's own version.
+    fn kernel_version() -> String;
+
+    /// How much memory the machine has, in bytes.
+    fn memory_bytes() -> io::Result<u64>;
+
+    /// Waits until somebody asks this program to end; gives the name of what it was.
+    fn end_signal() -> impl Future<Output = io::Result<&'static str>> + Send;
 }
 
-/// Writes a whole file, so that a reader sees the old content or the new one, and nothing in between.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    std::fs::write(&temporary, content)?;
-    std::fs::rename(&temporary, path)
+/// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.
+pub(crate) trait Bell: Sized {
+    /// Makes it if there is none, and listens.
+    fn open(path: &Path) -> io::Result<Self>;
+
+    /// Waits until it rings, or until the time is over, and silences it.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The end of any child rings it.
+    fn ring_at_child_end(&self) -> io::Result<()>;
+}
+
+/// The same in a program that runs on tokio.
+pub(crate) trait AsyncBell: Sized + Send + Sync + 'static {
+    /// As [`Bell::open`].
+    fn open(path: &Path) -> io::Result<Self>;
+
+    /// Waits until it rings: the words, one per line, that came since the last time. The last may be cut short when there were too many.
+    fn heard(&self) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
 }

@@ -20,25 +20,24 @@ use tokio::io::unix::AsyncFd;
 use super::Reaped;
 
 /// Variables of the kubelet that a container gets, where they are set.
-pub(crate) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
+pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.
-pub(crate) const PATH_SEPARATOR: &str = ":";
+pub(super) const PATH_SEPARATOR: &str = ":";
 /// PATH for a kubelet that has none.
-pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A named pipe by which one process wakes another. It holds words, never decisions: whoever hears it reads the files.
 #[derive(Debug)]
 pub(crate) struct Bell(File);
 
-impl Bell {
-    /// Makes the pipe if there is none, and listens. It is open for writing too, so that it never ends.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+impl super::Bell for Bell {
+    /// It is open for writing too, so that it never ends.
+    fn open(path: &Path) -> io::Result<Self> {
         make_bell(path)?;
         Ok(Self(OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?))
     }
 
-    /// Waits until it rings, or until the time is over, and silences it.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // A millisecond more than asked for: a wait that ends before its deadline would only be repeated.
         let timeout = timeout
             .map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX));
@@ -49,15 +48,16 @@ impl Bell {
         self.take().map(drop)
     }
 
-    /// The end of any child rings it.
-    pub(crate) fn ring_at_child_end(&self) -> io::Result<()> {
+    fn ring_at_child_end(&self) -> io::Result<()> {
         CHILD_BELL.store(self.0.as_raw_fd(), Ordering::Relaxed);
         let action = SigAction::new(SigHandler::Handler(child_ended), SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP, SigSet::empty());
         // SAFETY: the handler only writes to a pipe, which is allowed in a signal handler.
         unsafe { signal::sigaction(Signal::SIGCHLD, &action) }?;
         Ok(())
     }
+}
 
+impl Bell {
     /// What was written since the last time.
     fn take(&self) -> io::Result<Vec<u8>> {
         let mut words = Vec::new();
@@ -93,15 +93,13 @@ impl AsRawFd for Bell {
     }
 }
 
-impl AsyncBell {
-    /// As [`Bell::open`].
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+impl super::AsyncBell for AsyncBell {
+    fn open(path: &Path) -> io::Result<Self> {
         // SAFETY: the bell owns its descriptor, and neither replaces nor closes it while it lives.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(Bell::open(path)?, tokio::io::Interest::READABLE) }?))
+        Ok(Self(unsafe { AsyncFd::register_with_interest(<Bell as super::Bell>::open(path)?, tokio::io::Interest::READABLE) }?))
     }
 
-    /// Waits until it rings: the words, one per line, that came since the last time. The last may be cut short when the pipe was full.
-    pub(crate) async fn heard(&self) -> io::Result<Vec<u8>> {
+    async fn heard(&self) -> io::Result<Vec<u8>> {
         loop {
             let mut guard = self.0.readable().await?;
             guard.clear_ready();
@@ -114,7 +112,7 @@ impl AsyncBell {
 }
 
 /// Makes the pipe, unless it is there.
-pub(crate) fn make_bell(path: &Path) -> io::Result<()> {
+pub(super) fn make_bell(path: &Path) -> io::Result<()> {
     match nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error.into()),
@@ -122,7 +120,7 @@ pub(crate) fn make_bell(path: &Path) -> io::Result<()> {
 }
 
 /// Rings somebody's bell; false when nobody listens.
-pub(crate) fn ring(path: &Path, word: &str) -> io::Result<bool> {
+pub(super) fn ring(path: &Path, word: &str) -> io::Result<bool> {
     let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
     let mut pipe = match opened {
         Ok(pipe) => pipe,
@@ -137,7 +135,7 @@ pub(crate) fn ring(path: &Path, word: &str) -> io::Result<bool> {
 }
 
 /// Waits until nobody listens to a bell any more.
-pub(crate) async fn silence(path: &Path) -> io::Result<()> {
+pub(super) async fn silence(path: &Path) -> io::Result<()> {
     let pipe = match tokio::net::unix::pipe::OpenOptions::new().open_sender(path) {
         Ok(pipe) => pipe,
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) || error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -147,12 +145,12 @@ pub(crate) async fn silence(path: &Path) -> io::Result<()> {
 }
 
 /// A folder that only its owner can look into: what a pod is told may be secret.
-pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
+pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Leaves the session of whoever started this process, and ignores what a terminal or a service supervisor sends to end it.
-pub(crate) fn detach() -> io::Result<()> {
+pub(super) fn detach() -> io::Result<()> {
     // Fails only for the leader of a process group, which has nothing to leave.
     match nix::unistd::setsid() {
         Ok(_) | Err(Errno::EPERM) => {}
@@ -177,7 +175,7 @@ pub(super) fn begin_session() -> io::Result<()> {
 }
 
 /// The next child that has ended, without waiting.
-pub(crate) fn reap() -> io::Result<Reaped> {
+pub(super) fn reap() -> io::Result<Reaped> {
     loop {
         return match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => Ok(Reaped::Exited { pid: pid.as_raw(), code }),
@@ -191,14 +189,14 @@ pub(crate) fn reap() -> io::Result<Reaped> {
 }
 
 /// Asks the process group of a container's main process to end; a stopped one is continued, so that it hears it.
-pub(crate) fn ask_to_end(main: i32) -> io::Result<()> {
+pub(super) fn ask_to_end(main: i32) -> io::Result<()> {
     let group = Pid::from_raw(main);
     done_if_gone(signal::killpg(group, Signal::SIGTERM))?;
     done_if_gone(signal::killpg(group, Signal::SIGCONT))
 }
 
 /// Kills one process of ours.
-pub(crate) fn kill(pid: i32) -> io::Result<()> {
+pub(super) fn kill(pid: i32) -> io::Result<()> {
     done_if_gone(signal::kill(Pid::from_raw(pid), Signal::SIGKILL))
 }
 
@@ -210,12 +208,12 @@ fn done_if_gone(result: nix::Result<()>) -> io::Result<()> {
 }
 
 /// The machine's own name.
-pub(crate) fn hostname() -> String {
+pub(super) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// The kernel's own version.
-pub(crate) fn kernel_version() -> String {
+pub(super) fn kernel_version() -> String {
     nix::sys::utsname::uname().map(|system| system.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 

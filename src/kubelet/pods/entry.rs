@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 use crate::api::Resource;
 use crate::api::v1::{AssignedPort, Pod, PodStatus};
 use crate::kubelet::observe::Blocked;
-use crate::kubelet::os;
+use crate::kubelet::os::{Host, Os};
 use crate::kubelet::plan::{DesiredPod, ObservedPod, backoff};
 use crate::kubelet::shim::files::PodFolder;
 use crate::time;
@@ -55,7 +55,7 @@ impl Entry {
     /// Keeps the pod for the next kubelet.
     pub(super) fn save_pod(&self, folder: &PodFolder) -> io::Result<()> {
         match &self.pod {
-            Some(pod) => os::write_atomically(&folder.pod(), &pod.encode_to_vec()),
+            Some(pod) => Host::write_atomically(&folder.pod(), &pod.encode_to_vec()),
             None => Ok(()),
         }
     }
@@ -71,7 +71,7 @@ impl Entry {
     /// Keeps the ports for the next kubelet.
     pub(super) fn save_ports(&self, folder: &PodFolder) -> io::Result<()> {
         let ports = PodStatus { ports: self.ports.clone(), ..PodStatus::default() };
-        os::write_atomically(&folder.ports(), &ports.encode_to_vec())
+        Host::write_atomically(&folder.ports(), &ports.encode_to_vec())
     }
 
     /// The shim that this kubelet started lives.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
-use crate::kubelet::os;
+use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::files::{Desired, PodFolder, Run, State, Stop};
 use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
@@ -63,8 +63,8 @@ impl Processes {
     /// Makes the pod's folder.
     pub(crate) fn prepare(&self, uid: &PodUid) -> io::Result<()> {
         let folder = self.root.pod(uid);
-        os::make_private_folder(&folder.work())?;
-        os::make_bell(&folder.bell())
+        Host::make_private_folder(&folder.work())?;
+        Host::make_bell(&folder.bell())
     }
 
     /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
@@ -86,7 +86,7 @@ impl Processes {
         desired.bell = self.root.bell();
         folder.write_desired(&desired)?;
         if is_guarded {
-            os::ring(&folder.bell(), "desired")?;
+            Host::ring(&folder.bell(), "desired")?;
             return Ok(None);
         }
         self.start_shim(&folder).map(Some)
@@ -102,7 +102,7 @@ impl Processes {
             desired.bell = self.root.bell();
             folder.write_desired(&desired)?;
         }
-        os::ring(&folder.bell(), "desired").map(drop)
+        Host::ring(&folder.bell(), "desired").map(drop)
     }
 
     /// For a pod whose shim is gone without having seen the end: kills what is left, and records that.
@@ -165,7 +165,7 @@ pub(crate) fn kill_marked(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::
     let root = root.to_string_lossy();
     let mut total = 0;
     for _ in 0..SWEEPS {
-        let killed = os::kill_all(|variable| {
+        let killed = Host::kill_all(|variable| {
             variable(ROOT_VARIABLE).as_deref() == Some(&*root) && variable(POD_VARIABLE).is_some_and(|pod| is_doomed(&pod))
         })?;
         if killed == 0 {
@@ -207,7 +207,7 @@ pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u3
 
 /// Waits until the shim of a pod is gone, whoever started it.
 pub(crate) async fn shim_ended(folder: PodFolder) -> io::Result<()> {
-    os::silence(&folder.bell()).await?;
+    Host::silence(&folder.bell()).await?;
     // The kernel closes the files of a dying process in an order of its own: the lock may be free a moment after the bell is silent.
     for delay in SETTLING {
         if !is_locked(&folder)? {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kubelet::os;
+use crate::kubelet::os::{Host, Os};
 
 /// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -198,7 +198,7 @@ impl PodFolder {
 
     /// Says what the kubelet wants.
     pub(crate) fn write_desired(&self, desired: &Desired) -> io::Result<()> {
-        os::write_atomically(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
+        Host::write_atomically(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
     }
 
     /// What the shim has seen; nothing when there is no such file yet.
@@ -208,7 +208,7 @@ impl PodFolder {
 
     /// Says what the shim has seen.
     pub(crate) fn write_state(&self, state: &State) -> io::Result<()> {
-        os::write_atomically(&self.0.join("state.json"), &serde_json::to_vec(state)?)
+        Host::write_atomically(&self.0.join("state.json"), &serde_json::to_vec(state)?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::files::{Cause, Run};
-use crate::kubelet::os;
+use crate::kubelet::os::{Host, Os};
 
 /// There is no such program.
 const NOT_FOUND: i32 = 127;
@@ -25,7 +25,7 @@ pub(super) fn launch(run: &Run) -> Result<i32, Cause> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(run.env.iter().map(|(name, value)| (name, value)));
     command.current_dir(&run.working_dir).stdin(Stdio::null()).stdout(output).stderr(errors);
-    os::isolate(&mut command);
+    Host::isolate(&mut command);
     match command.spawn() {
         // The shim reaps all its children itself, whoever they are.
         Ok(child) => Ok(i32::try_from(child.id()).unwrap_or(i32::MAX)),

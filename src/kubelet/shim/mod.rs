@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
 
-use crate::kubelet::os::{self, Bell, Reaped};
+use crate::kubelet::os::{Bell, Host, Os, Reaped};
 use crate::kubelet::runtime::or_nothing;
 use crate::time::{self, Clock};
 
@@ -40,12 +40,12 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
 }
 
 fn run(folder: PodFolder) -> io::Result<()> {
-    os::detach()?;
+    Host::detach()?;
     // Waits for a predecessor that is about to end. The lock ends with this process, whatever happens to it.
     let lock = File::options().create(true).truncate(false).write(true).open(folder.lock())?;
     lock.lock()?;
-    let bell = Bell::open(&folder.bell())?;
-    os::adopt_orphans()?;
+    let bell = <Host as Os>::Bell::open(&folder.bell())?;
+    Host::adopt_orphans()?;
     bell.ring_at_child_end()?;
 
     let mut shim = Shim::new(folder)?;
@@ -124,7 +124,7 @@ impl Shim {
     /// Takes note of every child that has ended: main processes of containers, and orphans that became ours.
     fn reap(&mut self) -> io::Result<()> {
         loop {
-            let (ended, cause) = match os::reap()? {
+            let (ended, cause) = match Host::reap()? {
                 Reaped::Exited { pid, code } => (pid, Cause::Exited(code)),
                 Reaped::Signaled { pid, signal } => (pid, Cause::Signaled(signal)),
                 Reaped::AllAlive => {
@@ -171,7 +171,7 @@ impl Shim {
         if self.stopping.is_none() {
             self.stopping = Some(Instant::now());
             for (name, pid, _) in self.running() {
-                if let Err(error) = os::ask_to_end(pid) {
+                if let Err(error) = Host::ask_to_end(pid) {
                     eprintln!("container {name} can't be asked to end: {error}");
                 }
             }
@@ -223,9 +223,9 @@ impl Shim {
         let me = std::process::id() as i32;
         let mains: Vec<i32> = self.running().map(|(_, pid, _)| pid).collect();
         let mut found = Vec::new();
-        for process in os::descendants(me)? {
+        for process in Host::descendants(me)? {
             let is_orphan = process.parent == me && !mains.contains(&process.pid);
-            let is_ours = is_orphan && (mains.is_empty() || os::variable_of(process.pid, CONTAINER_VARIABLE).as_deref() == Some(name));
+            let is_ours = is_orphan && (mains.is_empty() || Host::variable_of(process.pid, CONTAINER_VARIABLE).as_deref() == Some(name));
             if is_ours || found.contains(&process.parent) {
                 found.push(process.pid);
             }
@@ -235,9 +235,9 @@ impl Shim {
 
     /// Kills those descendants, and takes note of it at once if that was quick.
     fn kill(&mut self, is_doomed: impl Fn(i32) -> bool) -> io::Result<()> {
-        for process in os::descendants(std::process::id() as i32)? {
+        for process in Host::descendants(std::process::id() as i32)? {
             if is_doomed(process.pid)
-                && let Err(error) = os::kill(process.pid)
+                && let Err(error) = Host::kill(process.pid)
             {
                 eprintln!("process {} can't be killed: {error}", process.pid);
             }
@@ -256,7 +256,7 @@ impl Shim {
         }
         self.written = Some(self.state.clone());
         let pod = self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Err(error) = os::ring(&self.desired.bell, &pod) {
+        if let Err(error) = Host::ring(&self.desired.bell, &pod) {
             eprintln!("the kubelet can't be woken: {error}");
         }
         true
