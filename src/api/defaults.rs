@@ -1,13 +1,17 @@
 use super::v1::{self, Object, object};
-use super::{DEFAULT_NAMESPACE, Kind};
+use super::{DEFAULT_NAMESPACE, Kind, settle_texts};
 
 /// How long a pod's processes get to stop when the pod doesn't say, in seconds.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+
+/// What a secret is that doesn't say.
+const DEFAULT_SECRET_TYPE: &str = "Opaque";
 
 /// Fills in what may be left out. Doing it twice changes nothing more. What is given stays, also when it is wrong: that is for
 /// [`validate`](super::validate) to say.
 pub fn default_object(object: &mut Object) {
     let Some(kind) = object.kind() else { return };
+    settle_texts(object);
     let event_namespace = default_arm(object);
     if let Some(meta) = object.meta_mut()
         && kind.is_namespaced()
@@ -44,7 +48,8 @@ fn default_arm(object: &mut Object) -> Option<String> {
             }
         }
         object::Kind::Event(event) => return default_event(event),
-        object::Kind::Node(_) | object::Kind::Lease(_) => {}
+        object::Kind::Secret(secret) if secret.r#type.is_empty() => DEFAULT_SECRET_TYPE.clone_into(&mut secret.r#type),
+        object::Kind::Node(_) | object::Kind::Lease(_) | object::Kind::ConfigMap(_) | object::Kind::Secret(_) => {}
     }
     None
 }

@@ -107,6 +107,8 @@ mod tests {
             object::Kind::Namespace(v1::Namespace { metadata: Some(meta.clone()), ..Default::default() }),
             object::Kind::Event(v1::ClusterEvent { metadata: Some(meta.clone()), ..Default::default() }),
             object::Kind::Lease(v1::Lease { metadata: Some(meta.clone()), ..Default::default() }),
+            object::Kind::ConfigMap(v1::ConfigMap { metadata: Some(meta.clone()), ..Default::default() }),
+            object::Kind::Secret(v1::Secret { metadata: Some(meta.clone()), ..Default::default() }),
         ];
         assert_eq!(objects.len(), Kind::ALL.len());
         for kind in objects {

@@ -20,11 +20,25 @@ pub enum Kind {
     Event = 6,
     /// A claim that has to be renewed.
     Lease = 7,
+    /// Configuration of pods.
+    ConfigMap = 8,
+    /// What pods need and others must not see.
+    Secret = 9,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 7] = [Kind::Pod, Kind::Service, Kind::Node, Kind::EndpointSlice, Kind::Namespace, Kind::Event, Kind::Lease];
+    pub const ALL: [Kind; 9] = [
+        Kind::Pod,
+        Kind::Service,
+        Kind::Node,
+        Kind::EndpointSlice,
+        Kind::Namespace,
+        Kind::Event,
+        Kind::Lease,
+        Kind::ConfigMap,
+        Kind::Secret,
+    ];
 
     /// The word after `kind:` in YAML.
     pub const fn as_str(self) -> &'static str {
@@ -36,6 +50,8 @@ impl Kind {
             Kind::Namespace => "Namespace",
             Kind::Event => "Event",
             Kind::Lease => "Lease",
+            Kind::ConfigMap => "ConfigMap",
+            Kind::Secret => "Secret",
         }
     }
 
@@ -49,6 +65,8 @@ impl Kind {
             Kind::Namespace => "namespace",
             Kind::Event => "event",
             Kind::Lease => "lease",
+            Kind::ConfigMap => "config_map",
+            Kind::Secret => "secret",
         }
     }
 
@@ -62,13 +80,17 @@ impl Kind {
             Kind::Namespace => &["namespaces", "namespace", "ns"],
             Kind::Event => &["events", "event", "ev"],
             Kind::Lease => &["leases", "lease"],
+            Kind::ConfigMap => &["configmaps", "configmap", "cm"],
+            Kind::Secret => &["secrets", "secret"],
         }
     }
 
     /// The `apiVersion`s that a manifest of this kind may state: ours and the one that Kubernetes uses.
     pub const fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Kind::Pod | Kind::Service | Kind::Node | Kind::Namespace | Kind::Event => &["v1", "bluebird/v1"],
+            Kind::Pod | Kind::Service | Kind::Node | Kind::Namespace | Kind::Event | Kind::ConfigMap | Kind::Secret => {
+                &["v1", "bluebird/v1"]
+            }
             Kind::EndpointSlice => &["bluebird/v1", "discovery.k8s.io/v1"],
             Kind::Lease => &["bluebird/v1", "coordination.k8s.io/v1"],
         }

@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 pub mod condition;
+mod config;
 mod defaults;
 mod encoded;
 mod expand;
@@ -22,6 +23,7 @@ mod selector;
 mod selector_text;
 mod validate;
 
+pub(crate) use config::settle_texts;
 pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
 pub use encoded::Encoded;

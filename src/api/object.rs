@@ -1,6 +1,6 @@
 //! What all kinds have in common, whatever the arm.
 
-use super::v1::{ClusterEvent, EndpointSlice, Lease, Namespace, Node, Object, ObjectMeta, Pod, Service, object};
+use super::v1::{ClusterEvent, ConfigMap, EndpointSlice, Lease, Namespace, Node, Object, ObjectMeta, Pod, Secret, Service, object};
 use super::{Kind, ObjectKey};
 
 /// A message that is one kind of object.
@@ -92,6 +92,8 @@ kinds! {
     Namespace: Namespace => Namespace,
     Event: ClusterEvent => Event,
     Lease: Lease => Lease,
+    ConfigMap: ConfigMap => ConfigMap,
+    Secret: Secret => Secret,
 }
 
 impl Object {

@@ -95,6 +95,13 @@ pub(crate) fn is_target_port(field: &FieldDescriptor) -> bool {
     field.full_name() == "bluebird.v1.ServicePort.target_port"
 }
 
+/// Whether nobody should see its value by accident, not even in an error: what a secret holds.
+pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
+    let name = field.full_name();
+    ["bluebird.v1.Secret.data", "bluebird.v1.Secret.string_data"].contains(&name)
+        || ["bluebird.v1.Secret.DataEntry.value", "bluebird.v1.Secret.StringDataEntry.value"].contains(&name)
+}
+
 /// `google.protobuf.Timestamp`, which is written as RFC 3339 text.
 pub(crate) fn is_timestamp(message: &MessageDescriptor) -> bool {
     message.full_name() == "google.protobuf.Timestamp"

@@ -13,6 +13,9 @@ pub(super) fn same_spec(a: &Object, b: &Object) -> bool {
         (Some(Arm::Namespace(a)), Some(Arm::Namespace(b))) => a.spec == b.spec,
         (Some(Arm::Event(a)), Some(Arm::Event(b))) => a.spec == b.spec,
         (Some(Arm::Lease(a)), Some(Arm::Lease(b))) => a.spec == b.spec,
+        // They have no spec; what they hold is what is wanted.
+        (Some(Arm::ConfigMap(a)), Some(Arm::ConfigMap(b))) => a.data == b.data && a.binary_data == b.binary_data,
+        (Some(Arm::Secret(a)), Some(Arm::Secret(b))) => a.data == b.data,
         _ => false,
     }
 }
@@ -67,7 +70,7 @@ pub(super) fn set_first_status(object: &mut Object) {
         Some(Arm::Namespace(namespace)) => namespace.status = Some(NamespaceStatus { phase: NamespacePhase::Active.into() }),
         Some(Arm::Service(service)) => service.status = None,
         Some(Arm::Node(node)) => node.status = None,
-        Some(Arm::EndpointSlice(_) | Arm::Event(_) | Arm::Lease(_)) | None => {}
+        Some(Arm::EndpointSlice(_) | Arm::Event(_) | Arm::Lease(_) | Arm::ConfigMap(_) | Arm::Secret(_)) | None => {}
     }
 }
 

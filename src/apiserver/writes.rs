@@ -9,7 +9,8 @@ use super::ownership::{self, Applier};
 use super::parts;
 use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
 use crate::api::{
-    CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, SYSTEM_NAMESPACE, default_object, validate, validate_update,
+    CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, SYSTEM_NAMESPACE, default_object, settle_texts, validate,
+    validate_update,
 };
 use crate::error::{Error, Result, Violation};
 
@@ -35,7 +36,8 @@ pub(super) fn create(mut object: Object, now: Timestamp, uid: String) -> Result<
 }
 
 /// Creates an object by applying it.
-pub(super) fn apply_new(given: Object, by: &Applier, uid: String) -> Result<Object> {
+pub(super) fn apply_new(mut given: Object, by: &Applier, uid: String) -> Result<Object> {
+    settle_texts(&mut given);
     let owners = ownership::of_new(&given, by);
     let mut object = create(given, by.now, uid)?;
     if let Some(meta) = object.meta_mut() {
@@ -89,11 +91,12 @@ pub(super) fn update(old: &Object, mut new: Object) -> Result<Change> {
 /// # Errors
 /// As [`update`]; [`Error::ApplyConflict`]; [`Error::Precondition`] for an object that is being deleted: to call it configured or unchanged would
 /// mislead.
-pub(super) fn apply(old: &Object, given: Object, by: &Applier) -> Result<Change> {
+pub(super) fn apply(old: &Object, mut given: Object, by: &Applier) -> Result<Change> {
     if old.meta().deletion_time.is_some() {
         let message = format!("{} is being deleted; apply it again when it is gone", describe(old));
         return Err(Error::Precondition(message));
     }
+    settle_texts(&mut given);
     let mut new = ownership::merge(old, given, by)?;
     parts::keep_owned_spec(&mut new, old);
     default_object(&mut new);

@@ -51,6 +51,11 @@ async fn describe(console: &Console<'_>, client: &Client, object: &Object) -> Re
             let on_node = Selector { kind: Kind::Pod.to_string(), node_name: object.meta().name.clone(), ..Default::default() };
             describe_node(&mut page, node, &client.list_objects(on_node).await?.objects);
         }
+        Some(object::Kind::ConfigMap(map)) => describe_values(&mut page, map.values(), shown_text),
+        Some(object::Kind::Secret(secret)) => {
+            page.field("Type", &secret.r#type);
+            describe_values(&mut page, secret.values(), length);
+        }
         _ => page.text(&without_header(object)),
     }
     page.text(&events(&events_of(client, object).await?, &now));
@@ -98,6 +103,29 @@ fn without_header(object: &Object) -> String {
     let yaml = manifest::to_yaml(object);
     let body = yaml.lines().skip_while(|line| *line != "spec:" && *line != "status:");
     body.map(|line| format!("{line}\n")).collect()
+}
+
+fn describe_values(page: &mut Page, values: Vec<(&str, &[u8])>, show: fn(&[u8]) -> String) {
+    page.heading("Data");
+    for (key, value) in values {
+        page.item(key);
+        page.text(&show(value).lines().map(|line| format!("    {}\n", without_control(line))).collect::<String>());
+    }
+}
+
+/// A value as it is, if it is text.
+fn shown_text(value: &[u8]) -> String {
+    std::str::from_utf8(value).map_or_else(|_| length(value), str::to_owned)
+}
+
+/// What would drive the terminal is shown as `?`, as in tables.
+fn without_control(line: &str) -> String {
+    line.replace(|letter: char| letter.is_control() && letter != '\t', "?")
+}
+
+/// What may be said of a value that nobody should read over a shoulder.
+fn length(value: &[u8]) -> String {
+    format!("{} bytes", value.len())
 }
 
 fn describe_pod(page: &mut Page, pod: &Pod) {

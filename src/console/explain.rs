@@ -114,6 +114,7 @@ fn type_name(field: &FieldDescriptor) -> String {
         Type::Message(message) if schema::is_timestamp(&message) => "time".to_owned(),
         Type::Message(message) => message.name().to_owned(),
         Type::Enum(_) | Type::String => "string".to_owned(),
+        Type::Bytes => "base64".to_owned(),
         Type::Bool => "boolean".to_owned(),
         _ => "integer".to_owned(),
     };

@@ -25,6 +25,8 @@ pub(super) fn headings(kind: Kind, wide: bool) -> Vec<String> {
         Kind::Namespace => (&["NAME", "STATUS", "AGE"], &[]),
         Kind::Event => (&["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"], &["SOURCE", "COUNT", "FIRST SEEN", "NAME"]),
         Kind::Lease => (&["NAME", "HOLDER", "AGE"], &["RENEWED"]),
+        Kind::ConfigMap => (&["NAME", "DATA", "AGE"], &[]),
+        Kind::Secret => (&["NAME", "TYPE", "DATA", "AGE"], &[]),
     };
     let shown = if wide { [narrow, more].concat() } else { narrow.to_vec() };
     shown.into_iter().map(str::to_owned).collect()
@@ -42,6 +44,8 @@ pub(super) fn row(object: &Object, wide: bool, now: &Timestamp) -> Vec<String> {
         Some(object::Kind::Namespace(namespace)) => (vec![name, words::namespace_phase(namespace), age], vec![]),
         Some(object::Kind::Event(event)) => event_row(event, name, now),
         Some(object::Kind::Lease(lease)) => lease_row(lease, name, age, now),
+        Some(object::Kind::ConfigMap(map)) => (vec![name, (map.data.len() + map.binary_data.len()).to_string(), age], vec![]),
+        Some(object::Kind::Secret(secret)) => (vec![name, secret.r#type.clone(), secret.data.len().to_string(), age], vec![]),
         None => (vec![], vec![]),
     };
     if wide { [narrow, more].concat() } else { narrow }

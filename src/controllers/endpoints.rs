@@ -102,7 +102,7 @@ impl Reconciler for Endpoints {
                 }
                 affected.into_iter().collect()
             }
-            Kind::Node | Kind::Namespace | Kind::Event | Kind::Lease => Vec::new(),
+            Kind::Node | Kind::Namespace | Kind::Event | Kind::Lease | Kind::ConfigMap | Kind::Secret => Vec::new(),
         }
     }
 

@@ -32,7 +32,9 @@ impl Reconciler for Nodes {
                 let pods = self.0.cache.select::<Pod>("", |pod| pod.node_name() == changed.name());
                 pods.iter().map(|pod| pod.key()).collect()
             }
-            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Event | Kind::Lease => Vec::new(),
+            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Event | Kind::Lease | Kind::ConfigMap | Kind::Secret => {
+                Vec::new()
+            }
         }
     }
 

@@ -78,7 +78,9 @@ impl Reconciler for Scheduler {
                 affected
             }
             Kind::Node => self.fleet().observe_node(changed.name(), self.cache.get::<Node>("", changed.name()).as_deref()),
-            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Event | Kind::Lease => Vec::new(),
+            Kind::Service | Kind::EndpointSlice | Kind::Namespace | Kind::Event | Kind::Lease | Kind::ConfigMap | Kind::Secret => {
+                Vec::new()
+            }
         }
     }
 

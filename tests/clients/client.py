@@ -9,7 +9,7 @@ import threading
 import grpc
 from bluebird.v1 import control_plane_pb2 as api
 from bluebird.v1 import control_plane_pb2_grpc as services
-from bluebird.v1 import errors_pb2, object_pb2, pod_pb2, watch_pb2
+from bluebird.v1 import errors_pb2, object_pb2, pod_pb2, secret_pb2, watch_pb2
 from bluebird.v1.meta_pb2 import LabelSelector, ObjectMeta
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
@@ -143,6 +143,15 @@ def errors_are_typed(plane):
     plane.Delete(api.DeleteRequest(ref=ref("typed"), grace_period_seconds=0), timeout=DEADLINE)
 
 
+def a_secret_keeps_its_texts_as_bytes(plane):
+    secret = secret_pb2.Secret(metadata=ObjectMeta(name="python"), string_data={"password": "hunter2"})
+    created = plane.Create(api.CreateRequest(object=object_pb2.Object(secret=secret)), timeout=DEADLINE).object.secret
+    assert created.data["password"] == b"hunter2" and not created.string_data and created.type == "Opaque", created.data.keys()
+    named = object_pb2.ObjectRef(kind="Secret", namespace="default", name="python")
+    assert plane.Get(api.GetRequest(ref=named), timeout=DEADLINE).object.secret == created
+    plane.Delete(api.DeleteRequest(ref=named), timeout=DEADLINE)
+
+
 class Future:
     """A watch that must be refused, called like a unary method."""
 
@@ -167,7 +176,7 @@ def main():
     with grpc.insecure_channel(sys.argv[1]) as channel:
         grpc.channel_ready_future(channel).result(timeout=DEADLINE)
         plane = services.ControlPlaneServiceStub(channel)
-        for check in [lives_and_dies, errors_are_typed]:
+        for check in [lives_and_dies, errors_are_typed, a_secret_keeps_its_texts_as_bytes]:
             check(plane)
             print(f"python: {check.__name__}: ok")
         is_described_by_reflection(channel)

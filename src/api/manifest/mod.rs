@@ -1,7 +1,7 @@
 //! Objects as people write them: YAML or JSON in the shape of Kubernetes, for every kind through its descriptor.
 //!
 //! - One text may hold several documents, and a document of kind `List` several objects under `items`. Empty documents are skipped.
-//! - Fields are `camelCase`, enums are words (`Always`, `TCP`), times are RFC 3339, quantities and target ports are text or numbers.
+//! - Fields are `camelCase`, enums are words (`Always`, `TCP`), times are RFC 3339, bytes are base64, quantities and target ports are text or numbers.
 //! - A field that the kind doesn't have, a value of another type, a key that stands twice and an object that stands twice are errors with
 //!   their place. A field that is null is as if it were left out.
 //! - `status` and what the apiserver writes into `metadata` are read like everything else, so that what was printed can be applied;

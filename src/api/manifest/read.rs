@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, Value as Field};
 
 use super::tree::{Node, Value};
@@ -145,7 +147,7 @@ impl<'a> Reader<'a> {
     fn field(&mut self, field: &FieldDescriptor, node: Node, path: &str) -> Option<Field> {
         if field.is_map() {
             let Value::Map(entries) = node.value else {
-                self.wrong_type(&node, path, "a mapping");
+                self.wrong_value(field, &node, path, "a mapping");
                 return None;
             };
             let entry = field.kind().as_message()?.map_entry_value_field();
@@ -179,6 +181,10 @@ impl<'a> Reader<'a> {
             (Type::String, Value::Float(number)) if numbers => return Some(Field::String(number.to_string())),
             (Type::String, value) if numbers => ("a text or a number".to_owned(), value),
             (Type::String, value) => ("a text".to_owned(), value),
+            (Type::Bytes, value) => match bytes(&value) {
+                Some(bytes) => return Some(Field::Bytes(bytes.into())),
+                None => ("bytes as base64, in a text".to_owned(), value),
+            },
             (Type::Bool, Value::Bool(value)) => return Some(Field::Bool(value)),
             (Type::Bool, value) => ("true or false".to_owned(), value),
             (Type::Enum(words), value) => {
@@ -204,8 +210,21 @@ impl<'a> Reader<'a> {
                 Err(expected) => (expected, value),
             },
         };
-        self.wrong_type(&Node { line: node.line, value }, path, &expected);
+        self.wrong_value(field, &Node { line: node.line, value }, path, &expected);
         None
+    }
+
+    /// As [`Reader::wrong_type`], but of what is secret it says no more than that.
+    fn wrong_value(&mut self, field: &FieldDescriptor, node: &Node, path: &str, expected: &str) {
+        if !schema::is_secret(field) {
+            return self.wrong_type(node, path, expected);
+        }
+        let hint = match field.kind() {
+            prost_reflect::Kind::Bytes => "; text as it is goes under stringData",
+            _ if matches!(node.value, Value::Map(_) | Value::List(_)) || expected == "a mapping" => "",
+            _ => "; put it in quotes",
+        };
+        self.fault(node.line, path.to_owned(), format!("must be {expected}, and isn't{hint}"));
     }
 
     fn wrong_type(&mut self, node: &Node, path: &str, expected: &str) {
@@ -243,6 +262,12 @@ fn integer(number: &prost_reflect::Kind, value: &Value) -> Result<Field, String>
         other => return Err(format!("left out: manifests have no values of type {other:?}")),
     };
     field.ok_or_else(|| format!("a whole number from {least} to {most}"))
+}
+
+/// As Kubernetes reads it: base64 that may be broken into lines.
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    let Value::Text(text) = value else { return None };
+    BASE64.decode(text.split_ascii_whitespace().collect::<String>()).ok()
 }
 
 fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Option<DynamicMessage> {

@@ -191,7 +191,8 @@ fn an_unknown_kind_is_refused_with_the_nearest_or_all() {
     check_pod(
         "kind: Pod",
         "kind: Ingress",
-        "in.yaml:2 (document 1): kind: there is no kind \"Ingress\"; there are Pod, Service, Node, EndpointSlice, Namespace, Event, Lease",
+        "in.yaml:2 (document 1): kind: there is no kind \"Ingress\"; there are Pod, Service, Node, EndpointSlice, Namespace, Event, Lease, \
+         ConfigMap, Secret",
     );
     check_pod("kind: Pod\n", "", "in.yaml:1 (document 1): kind: is missing; every object begins with apiVersion and kind");
 }
@@ -271,6 +272,16 @@ status:
   phase: Pending
 ";
     assert_eq!(to_yaml(&object).replace('"', "'"), expected);
+}
+
+#[test]
+fn bytes_are_base64_that_may_be_broken_into_lines() {
+    let map = |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: web}}\nbinaryData: {{logo: {value}}}\n");
+    let objects = parse(&map("\"AAEC\\n AwQF\\n\""), "in.yaml").expect("right base64");
+    let Some(object::Kind::ConfigMap(read)) = &objects[0].kind else { panic!("a ConfigMap") };
+    assert_eq!(read.binary_data["logo"], [0, 1, 2, 3, 4, 5]);
+    check(&map("A"), "in.yaml:4 (document 1): binaryData[logo]: must be bytes as base64, in a text, not the text \"A\"");
+    check(&map("7"), "in.yaml:4 (document 1): binaryData[logo]: must be bytes as base64, in a text, not the number 7");
 }
 
 /// Any text, more often such text as YAML could take for something else.
@@ -405,9 +416,16 @@ fn any_service() -> impl Strategy<Value = Object> {
     })
 }
 
+fn any_config_map() -> impl Strategy<Value = Object> {
+    let bytes = prop::collection::hash_map(text(), prop::collection::vec(any::<u8>(), 0..5), 0..3);
+    (meta(), texts(), bytes).prop_map(|(metadata, data, binary_data)| Object {
+        kind: Some(object::Kind::ConfigMap(ConfigMap { metadata: Some(metadata), data, binary_data })),
+    })
+}
+
 proptest! {
     #[test]
-    fn what_was_printed_is_read_back_the_same(object in prop_oneof![any_pod(), any_service()]) {
+    fn what_was_printed_is_read_back_the_same(object in prop_oneof![any_pod(), any_service(), any_config_map()]) {
         for text in [to_yaml(&object), to_json(&object), list_to_yaml(std::slice::from_ref(&object)), list_to_json(std::slice::from_ref(&object))] {
             prop_assert_eq!(parse(&text, "out"), Ok(vec![object.clone()]), "{}", text);
         }

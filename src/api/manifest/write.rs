@@ -1,6 +1,8 @@
 //! Objects to text, through the descriptors of their kinds.
 
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind as Type, ReflectMessage as _, Value as Field};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, ReflectMessage as _, Value as Field};
 use serde_json::{Map, Value};
 
 use crate::api::schema;
@@ -96,10 +98,8 @@ fn single(field: &FieldDescriptor, value: &Field) -> Value {
             nested.transcode_to::<prost_types::Timestamp>().expect("both have the same descriptor").to_string().into()
         }
         Field::Message(nested) => Value::Object(message(nested)),
-        Field::Bytes(_) | Field::List(_) | Field::Map(_) => {
-            debug_assert!(matches!(field.kind(), Type::Bytes), "lists and maps are no single values");
-            Value::Null
-        }
+        Field::Bytes(bytes) => BASE64.encode(bytes).into(),
+        Field::List(_) | Field::Map(_) => unreachable!("lists and maps are no single values"),
     }
 }
 

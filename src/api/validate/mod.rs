@@ -1,5 +1,6 @@
 //! What an object must be like to be stored.
 
+mod config;
 mod faults;
 mod meta;
 pub(crate) mod names;
@@ -49,5 +50,7 @@ fn check_arm(path: &Path<'_>, arm: &object::Kind, faults: &mut Faults) {
         object::Kind::Event(event) => others::check_event(path, event, faults),
         object::Kind::Lease(lease) => others::check_lease(path, lease, faults),
         object::Kind::Namespace(namespace) => others::check_namespace(path, namespace, faults),
+        object::Kind::ConfigMap(map) => config::check_config_map(path, map, faults),
+        object::Kind::Secret(secret) => config::check_secret(path, secret, faults),
     }
 }

@@ -64,6 +64,15 @@ pub(crate) fn env_name(text: &str) -> Rule {
     holds(fits, "a variable name: letters, digits, '_', '-' and '.', not beginning with a digit or \"..\"")
 }
 
+/// What a value of a ConfigMap or Secret is known by. It may become the name of a file.
+pub(crate) fn data_key(text: &str) -> Rule {
+    let fits = (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    holds(
+        fits && text != "." && !text.starts_with(".."),
+        "a key: at most 253 letters, digits, '-', '_' and '.', not \".\" and not beginning with \"..\"",
+    )
+}
+
 /// One word of a condition's type, a reason or a kind.
 pub(crate) fn camel_case(text: &str) -> Rule {
     let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic());

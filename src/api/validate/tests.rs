@@ -285,3 +285,37 @@ fn an_object_keeps_its_name() {
     check_update(&pod(|_, _| {}), &pod(|meta, _| meta.name = "other".into()), "pod.metadata.name");
     check_update(&pod(|_, _| {}), &service(|_, _| {}), "pod.metadata.name");
 }
+
+#[test]
+fn keys_of_config_maps_and_secrets_may_become_names_of_files() {
+    let metadata = || Some(ObjectMeta { name: "web".into(), ..Default::default() });
+    let map = |key: &str| {
+        let data = [(key.to_owned(), String::new())].into();
+        defaulted(object::Kind::ConfigMap(ConfigMap { metadata: metadata(), data, ..Default::default() }))
+    };
+    for right in ["a", ".a", "A-b_c.d", "a..b", &"k".repeat(253)] {
+        assert_eq!(validate(&map(right)), [], "{right}");
+    }
+    for wrong in ["", ".", "..", "..a", "a/b", "a\\b", "a b", "ü", &"k".repeat(254)] {
+        check(&map(wrong), &format!("config_map.data[{wrong}]"), "253 letters, digits");
+    }
+    let (data, binary_data) = ([("a".to_owned(), String::new())].into(), [("a".to_owned(), Vec::new())].into());
+    let twice = ConfigMap { metadata: metadata(), data, binary_data };
+    check(&defaulted(object::Kind::ConfigMap(twice)), "config_map.binary_data[a]", "stands in data already");
+    let string_data = [("a/b".to_owned(), "x".to_owned())].into();
+    let secret = Secret { metadata: metadata(), string_data, ..Default::default() };
+    check(&defaulted(object::Kind::Secret(secret)), "secret.data[a/b]", "253 letters, digits");
+}
+
+#[test]
+fn a_secret_keeps_its_type() {
+    let secret = |r#type: &str| {
+        let metadata = Some(ObjectMeta { name: "db".into(), ..Default::default() });
+        defaulted(object::Kind::Secret(Secret { metadata, r#type: r#type.into(), ..Default::default() }))
+    };
+    assert_eq!(validate(&secret("kubernetes.io/tls")), []);
+    assert_eq!(validate_update(&secret(""), &secret("Opaque")), []);
+    check(&secret("a b"), "secret.type", "visible ASCII");
+    let violations = validate_update(&secret(""), &secret("kubernetes.io/tls"));
+    assert_eq!(violations.iter().map(|v| v.path.as_str()).collect::<Vec<_>>(), ["secret.type"]);
+}

@@ -24,6 +24,9 @@ pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
                 faults.add(&path.field("spec.cluster_ip"), format!("can't change once it is set: it is {old:?}"));
             }
         }
+        (Some(object::Kind::Secret(old)), Some(object::Kind::Secret(new))) if old.r#type != new.r#type => {
+            faults.add(&path.field("type"), format!("can't change: it is {:?}; delete the secret and create it anew", old.r#type));
+        }
         _ => {}
     }
     faults.into_violations()

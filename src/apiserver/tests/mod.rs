@@ -2,6 +2,7 @@
 
 mod apply;
 mod backup;
+mod config;
 mod create;
 mod delete;
 mod lifecycle;

@@ -190,6 +190,16 @@ fn an_events_row_says_what_happened_to_what() {
 }
 
 #[test]
+fn of_config_maps_and_secrets_it_is_told_how_many_values_they_hold() {
+    let data = [("a".to_owned(), "1".to_owned())].into();
+    let map = ConfigMap { metadata: meta("web"), data, binary_data: [("b".to_owned(), vec![0])].into() };
+    check(map, true, ["NAME   DATA   AGE", "web    2      60s"]);
+    let data = [("password".to_owned(), b"hunter2".to_vec())].into();
+    let secret = Secret { metadata: meta("db"), r#type: "Opaque".into(), data, ..Default::default() };
+    check(secret, true, ["NAME   TYPE     DATA   AGE", "db     Opaque   1      60s"]);
+}
+
+#[test]
 fn every_kind_has_as_many_cells_as_headings() {
     let objects = [
         Pod::default().into_object(),
@@ -199,6 +209,8 @@ fn every_kind_has_as_many_cells_as_headings() {
         Namespace::default().into_object(),
         ClusterEvent::default().into_object(),
         Lease::default().into_object(),
+        ConfigMap::default().into_object(),
+        Secret::default().into_object(),
     ];
     assert_eq!(objects.len(), Kind::ALL.len());
     for object in objects {

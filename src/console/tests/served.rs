@@ -1,5 +1,7 @@
 //! The commands, asking an apiserver in this process.
 
+mod config;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
