@@ -29,7 +29,7 @@ impl Os for Host {
         Ok(nix::sys::prctl::set_child_subreaper(true)?)
     }
 
-    fn isolate(command: &mut Command) {
+    fn spawn(command: &mut Command, _: &str) -> io::Result<i32> {
         let parent = nix::unistd::getpid();
         let prepare = move || {
             unix::begin_session()?;
@@ -42,6 +42,7 @@ impl Os for Host {
         };
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
+        unix::spawn(command)
     }
 
     fn processes() -> io::Result<Vec<Process>> {

@@ -29,10 +29,10 @@ impl Os for Host {
         Ok(())
     }
 
-    /// Makes a command start in a session of its own.
-    fn isolate(command: &mut Command) {
+    fn spawn(command: &mut Command, _: &str) -> io::Result<i32> {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(unix::begin_session) };
+        unix::spawn(command)
     }
 
     fn processes() -> io::Result<Vec<Process>> {

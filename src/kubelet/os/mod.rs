@@ -109,8 +109,9 @@ pub(crate) trait Os {
     /// Makes the orphans among the descendants of this process its children, so that none gets away by forking twice.
     fn adopt_orphans() -> io::Result<()>;
 
-    /// Makes a command start in a session of its own and, where the system can do it, end when this process ends.
-    fn isolate(command: &mut Command);
+    /// Starts the main process of a container, in a session of its own; gives its pid. Where the system can do it, it and all that it starts
+    /// end with this process.
+    fn spawn(command: &mut Command, container: &str) -> io::Result<i32>;
 
     /// The next child that has ended, without waiting.
     fn reap() -> io::Result<Reaped>;

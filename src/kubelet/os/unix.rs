@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -172,6 +173,11 @@ pub(super) fn begin_session() -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+/// Starts a child. Whoever starts it reaps all children itself, whoever they are.
+pub(super) fn spawn(command: &mut Command) -> io::Result<i32> {
+    Ok(i32::try_from(command.spawn()?.id()).unwrap_or(i32::MAX))
 }
 
 /// The next child that has ended, without waiting.

@@ -68,7 +68,9 @@ impl Os for Host {
         unsupported()
     }
 
-    fn isolate(_: &mut Command) {}
+    fn spawn(_: &mut Command, _: &str) -> io::Result<i32> {
+        unsupported()
+    }
 
     fn reap() -> io::Result<Reaped> {
         unsupported()

@@ -25,12 +25,7 @@ pub(super) fn launch(run: &Run) -> Result<i32, Cause> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(run.env.iter().map(|(name, value)| (name, value)));
     command.current_dir(&run.working_dir).stdin(Stdio::null()).stdout(output).stderr(errors);
-    Host::isolate(&mut command);
-    match command.spawn() {
-        // The shim reaps all its children itself, whoever they are.
-        Ok(child) => Ok(i32::try_from(child.id()).unwrap_or(i32::MAX)),
-        Err(error) => Err(explain(program, run, &error)),
-    }
+    Host::spawn(&mut command, &run.container).map_err(|error| explain(program, run, &error))
 }
 
 fn check_folder(folder: &Path) -> Result<(), String> {
