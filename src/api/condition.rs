@@ -6,6 +6,10 @@ use super::v1::{Condition, ConditionStatus};
 
 /// A node is alive; a pod can be used; a service has its address.
 pub const READY: &str = "Ready";
+/// Of a pod all containers are ready.
+pub const CONTAINERS_READY: &str = "ContainersReady";
+/// Of a pod all init containers have ended well and all sidecars have started.
+pub const INITIALIZED: &str = "Initialized";
 /// A pod has a node.
 pub const POD_SCHEDULED: &str = "PodScheduled";
 

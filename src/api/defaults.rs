@@ -25,7 +25,7 @@ pub fn default_object(object: &mut Object) {
 pub(crate) fn undefault_object(object: &mut Object) -> bool {
     let Some(object::Kind::Pod(v1::Pod { spec: Some(spec), .. })) = &mut object.kind else { return false };
     let mut found = false;
-    for resources in spec.containers.iter_mut().filter_map(|container| container.resources.as_mut()) {
+    for resources in spec.all_containers_mut().filter_map(|container| container.resources.as_mut()) {
         let count = resources.requests.len();
         resources.requests.retain(|name, request| resources.limits.get(name) != Some(request));
         found |= resources.requests.len() < count;
@@ -58,7 +58,8 @@ fn default_pod(pod: &mut v1::Pod) {
     if let Some(spec) = &mut pod.spec {
         default_enum(&mut spec.restart_policy, v1::RestartPolicy::Always as i32);
         spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
-        for container in &mut spec.containers {
+        for container in spec.all_containers_mut() {
+            container.restart_backoff.iter_mut().for_each(default_backoff);
             for port in &mut container.ports {
                 default_enum(&mut port.protocol, v1::Protocol::Tcp as i32);
             }
@@ -71,6 +72,25 @@ fn default_pod(pod: &mut v1::Pod) {
         }
     }
     default_enum(&mut pod.status.get_or_insert_default().phase, v1::PodPhase::Pending as i32);
+}
+
+/// What a container that says nothing of its back-off gets, and one that says something gets for the rest.
+fn default_backoff(backoff: &mut v1::RestartBackoff) {
+    let seconds = |seconds| prost_types::Duration { seconds, nanos: 0 };
+    let initial = *backoff.initial.get_or_insert(seconds(1));
+    if backoff.factor == 0.0 {
+        backoff.factor = 2.0;
+    }
+    let cap = seconds(5 * 60);
+    backoff.cap.get_or_insert(if (initial.seconds, initial.nanos) > (cap.seconds, cap.nanos) { initial } else { cap });
+    backoff.reset.get_or_insert(seconds(10 * 60));
+}
+
+/// The back-off of a container that says nothing of it.
+pub fn default_restart_backoff() -> v1::RestartBackoff {
+    let mut backoff = v1::RestartBackoff::default();
+    default_backoff(&mut backoff);
+    backoff
 }
 
 fn default_service(service: &mut v1::Service) {

@@ -8,6 +8,7 @@ pub mod v1 {
 
 pub mod condition;
 mod config;
+mod containers;
 mod defaults;
 mod encoded;
 mod expand;
@@ -24,8 +25,9 @@ mod selector_text;
 mod validate;
 
 pub(crate) use config::settle_texts;
+pub use containers::Role;
 pub(crate) use defaults::undefault_object;
-pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object};
+pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object, default_restart_backoff};
 pub use encoded::Encoded;
 pub use expand::expand;
 pub use key::{APPLY_SET_LABEL, CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SERVICE_CIDR_ANNOTATION, SYSTEM_NAMESPACE};

@@ -14,8 +14,9 @@ static POOL: LazyLock<DescriptorPool> =
 const ACRONYMS: [&str; 2] = ["TCP", "UDP"];
 
 /// Lists whose items are known by a key: the first of these fields that isn't empty. Applies merge them item by item; all other lists are one value.
-const KEYED_LISTS: [(&str, &[&str]); 4] = [
+const KEYED_LISTS: [(&str, &[&str]); 5] = [
     ("bluebird.v1.PodSpec.containers", &["name"]),
+    ("bluebird.v1.PodSpec.init_containers", &["name"]),
     ("bluebird.v1.Container.env", &["name"]),
     ("bluebird.v1.Container.ports", &["name", "container_port"]),
     ("bluebird.v1.ServiceSpec.ports", &["name", "port"]),
@@ -61,7 +62,7 @@ pub(crate) fn shape(field: &FieldDescriptor) -> Shape {
     match field.kind() {
         Type::Message(entry) if field.is_map() && entry.map_entry_key_field().kind() == Type::String => Shape::Map,
         Type::Message(_) if field.is_list() => keyed().map_or(Shape::Whole, |(_, keys)| Shape::Keyed(keys)),
-        Type::Message(message) if !field.is_map() && !is_timestamp(&message) => Shape::Message,
+        Type::Message(message) if !field.is_map() && !is_text(&message) => Shape::Message,
         _ => Shape::Whole,
     }
 }
@@ -100,6 +101,16 @@ pub(crate) fn is_secret(field: &FieldDescriptor) -> bool {
     let name = field.full_name();
     ["bluebird.v1.Secret.data", "bluebird.v1.Secret.string_data"].contains(&name)
         || ["bluebird.v1.Secret.DataEntry.value", "bluebird.v1.Secret.StringDataEntry.value"].contains(&name)
+}
+
+/// Whether a message is written as one text.
+pub(crate) fn is_text(message: &MessageDescriptor) -> bool {
+    is_timestamp(message) || is_duration(message)
+}
+
+/// `google.protobuf.Duration`, which is written as `90s`.
+pub(crate) fn is_duration(message: &MessageDescriptor) -> bool {
+    message.full_name() == "google.protobuf.Duration"
 }
 
 /// `google.protobuf.Timestamp`, which is written as RFC 3339 text.

@@ -61,14 +61,13 @@ impl Workloads {
         request.namespace = key.namespace().to_owned();
         request.pod_uid = pod.meta().uid.clone();
         let spec = pod.spec.unwrap_or_default();
-        let mut names = spec.containers.into_iter().map(|container| container.name);
         if request.container.is_empty() {
-            let names: Vec<_> = names.collect();
+            let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
             let [name] = names.as_slice() else {
                 return Err(Error::invalid("container", format!("must name one of the pod's containers: {}", names.join(", "))));
             };
-            request.container.clone_from(name);
-        } else if !names.any(|name| name == request.container) {
+            request.container = (*name).to_owned();
+        } else if !spec.all_containers().any(|container| container.name == request.container) {
             let container = ObjectRef { kind: "Container".to_owned(), namespace: String::new(), name: request.container.clone() };
             return Err(Error::NotFound(container));
         }

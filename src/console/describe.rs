@@ -6,9 +6,11 @@ use super::page::{Page, conditions, events};
 use super::rows::or_none;
 use super::targets::{self, Targets};
 use super::words;
-use crate::api::v1::{ClusterEvent, Container, ContainerState, ContainerStatus, EndpointSlice, Node, Object, Pod, Selector, Service};
+use crate::api::v1::{
+    AssignedPort, ClusterEvent, Container, ContainerState, ContainerStatus, EndpointSlice, Node, Object, Pod, Selector, Service,
+};
 use crate::api::v1::{ContainerStateTerminated, container_state, object};
-use crate::api::{Kind, manifest};
+use crate::api::{Kind, Role, manifest};
 use crate::client::Client;
 use crate::error::Error;
 use crate::time::millis;
@@ -144,23 +146,33 @@ fn describe_pod(page: &mut Page, pod: &Pod) {
     if !spec.node_selector.is_empty() {
         page.field("Node Selector", &words::labels(&spec.node_selector));
     }
-    page.heading("Containers");
-    for container in &spec.containers {
-        let seen = status.container_statuses.iter().find(|seen| seen.name == container.name);
-        describe_container(
-            page,
-            container,
-            seen,
-            &status.ports.iter().filter(|port| port.container == container.name).cloned().collect::<Vec<_>>(),
-        );
+    if !spec.init_containers.is_empty() {
+        page.heading("Init Containers");
+    }
+    for (index, (container, role)) in spec.roles().enumerate() {
+        if index == spec.init_containers.len() {
+            page.heading("Containers");
+        }
+        let seen = status.init_container_statuses.iter().chain(&status.container_statuses).find(|seen| seen.name == container.name);
+        let ports: Vec<_> = status.ports.iter().filter(|port| port.container == container.name).cloned().collect();
+        let policy = match (role, spec.restart_policy_of(container, role)) {
+            (Role::Sidecar, _) => "Always (a sidecar)",
+            (_, policy) if policy != spec.restart_policy() => words::restart_policy(policy),
+            _ => "",
+        };
+        describe_container(page, container, policy, seen, &ports);
     }
     page.text(&conditions(&status.conditions));
 }
 
-fn describe_container(page: &mut Page, container: &Container, seen: Option<&ContainerStatus>, ports: &[crate::api::v1::AssignedPort]) {
+/// `policy` is said only where it isn't the pod's.
+fn describe_container(page: &mut Page, container: &Container, policy: &str, seen: Option<&ContainerStatus>, ports: &[AssignedPort]) {
     page.item(&container.name);
     let command: Vec<_> = container.command.iter().chain(&container.args).map(|word| shell_word(word)).collect();
     page.inner("Command", &command.join(" "));
+    if !policy.is_empty() {
+        page.inner("Restart Policy", policy);
+    }
     if !container.ports.is_empty() {
         page.inner("Ports", &or_none(&words::assigned_ports(ports)));
     }

@@ -99,7 +99,7 @@ fn find(message: &MessageDescriptor, name: &str) -> Result<FieldDescriptor> {
 /// The message within a field, if there is one that has fields to explain.
 fn nested(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     match field.kind() {
-        Type::Message(message) if !field.is_map() && !schema::is_timestamp(&message) => Some(message),
+        Type::Message(message) if !field.is_map() && !schema::is_text(&message) => Some(message),
         _ => None,
     }
 }
@@ -112,10 +112,12 @@ fn type_name(field: &FieldDescriptor) -> String {
     let list = if field.is_list() { "[]" } else { "" };
     let name = match field.kind() {
         Type::Message(message) if schema::is_timestamp(&message) => "time".to_owned(),
+        Type::Message(message) if schema::is_duration(&message) => "duration".to_owned(),
         Type::Message(message) => message.name().to_owned(),
         Type::Enum(_) | Type::String => "string".to_owned(),
         Type::Bytes => "base64".to_owned(),
         Type::Bool => "boolean".to_owned(),
+        Type::Double => "number".to_owned(),
         _ => "integer".to_owned(),
     };
     format!("{list}{name}")

@@ -91,7 +91,8 @@ fn stage(pod: &Pod) -> Stage {
 fn why(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let mut parts = vec![words::pod_status(pod)];
-    parts.extend(status.container_statuses.iter().filter(|container| !container.ready).filter_map(container_trouble));
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    parts.extend(containers.filter(|container| !container.ready).filter_map(container_trouble));
     if parts.len() == 1 {
         let unmet = status.conditions.iter().find(|condition| condition.status() != ConditionStatus::True && !condition.message.is_empty());
         parts.extend(Some(status.message).filter(|message| !message.is_empty()).or(unmet.map(|condition| condition.message.clone())));

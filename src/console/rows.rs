@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use super::age::age;
 use super::words;
 use crate::api::v1::{ClusterEvent, EndpointSlice, Lease, Node, Object, Pod, Service, object};
-use crate::api::{Kind, quantity};
+use crate::api::{Kind, Role, quantity};
 
 /// What is shown where there is nothing to show.
 pub(super) const NONE: &str = "<none>";
@@ -56,10 +56,10 @@ type Cells = (Vec<String>, Vec<String>);
 
 fn pod_row(pod: &Pod, name: String, age: String, now: &Timestamp) -> Cells {
     let status = pod.status.clone().unwrap_or_default();
-    let total = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
-    let ready = status.container_statuses.iter().filter(|container| container.ready).count();
+    let total = pod.spec.as_ref().map_or(0, |spec| spec.roles().filter(|(_, role)| *role != Role::Init).count());
+    let ready = words::lasting(pod, &status).filter(|container| container.ready).count();
     let node = pod.spec.as_ref().map_or("", |spec| &spec.node_name);
-    let narrow = vec![name, format!("{ready}/{total}"), words::pod_status(pod), words::restarts(&status, now), age];
+    let narrow = vec![name, format!("{ready}/{total}"), words::pod_status(pod), words::restarts(pod, &status, now), age];
     (narrow, vec![or_none(node), or_none(&status.host_ip), or_none(&words::assigned_ports(&status.ports))])
 }
 

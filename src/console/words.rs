@@ -6,8 +6,8 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::age::short;
-use crate::api::condition;
 use crate::api::v1::*;
+use crate::api::{Role, condition};
 use crate::time::elapsed;
 
 /// The one word for a pod's state, found as kubectl finds it: what its containers suffer from counts more than its phase.
@@ -19,6 +19,9 @@ pub(super) fn pod_status(pod: &Pod) -> String {
     if let Some(lost) = condition::get(&status.conditions, condition::READY).filter(|ready| ready.status() == ConditionStatus::Unknown) {
         return if lost.reason.is_empty() { "Unknown".to_owned() } else { lost.reason.clone() };
     }
+    if let Some(initializing) = initializing(pod, &status) {
+        return initializing;
+    }
     let troubles: Vec<_> = status.container_statuses.iter().filter_map(trouble).collect();
     let worst = troubles.iter().find(|reason| *reason != "Completed").or(troubles.first());
     let all_ended = troubles.len() == status.container_statuses.len();
@@ -29,6 +32,39 @@ pub(super) fn pod_status(pod: &Pod) -> String {
     }
 }
 
+/// What of a pod's init containers and sidecars the others wait for, as kubectl says it: `Init:1/2`, `Init:CrashLoopBackOff`.
+fn initializing(pod: &Pod, status: &PodStatus) -> Option<String> {
+    if condition::is_true(&status.conditions, condition::INITIALIZED) {
+        return None;
+    }
+    let waits = |container: &&ContainerStatus| match state(container) {
+        Some(container_state::State::Terminated(ended)) => ended.exit_code != 0 || ended.signal != 0 || is_sidecar(pod, container),
+        Some(container_state::State::Running(_)) => !(is_sidecar(pod, container) && container.started),
+        Some(container_state::State::Waiting(_)) | None => true,
+    };
+    let (done, waiting) = status.init_container_statuses.iter().enumerate().find(|(_, container)| waits(container))?;
+    let total = status.init_container_statuses.len();
+    Some(match trouble(waiting).filter(|reason| !["PodInitializing", "ContainerCreating"].contains(&reason.as_str())) {
+        Some(reason) => format!("Init:{reason}"),
+        None => format!("Init:{done}/{total}"),
+    })
+}
+
+/// Whether a status is that of a sidecar.
+fn is_sidecar(pod: &Pod, container: &ContainerStatus) -> bool {
+    let mut roles = pod.spec.iter().flat_map(|spec| spec.roles());
+    roles.any(|(known, role)| role == Role::Sidecar && known.name == container.name)
+}
+
+/// The statuses that count for a pod's readiness: those of what runs for as long as the pod does.
+pub(super) fn lasting<'a>(pod: &'a Pod, status: &'a PodStatus) -> impl Iterator<Item = &'a ContainerStatus> {
+    status.init_container_statuses.iter().filter(|container| is_sidecar(pod, container)).chain(&status.container_statuses)
+}
+
+fn state(container: &ContainerStatus) -> Option<&container_state::State> {
+    container.state.as_ref()?.state.as_ref()
+}
+
 /// Whether a pod has ended, in success or failure.
 pub(super) fn is_over(status: &PodStatus) -> bool {
     matches!(status.phase(), PodPhase::Succeeded | PodPhase::Failed)
@@ -36,7 +72,7 @@ pub(super) fn is_over(status: &PodStatus) -> bool {
 
 /// Why a container does not run.
 fn trouble(container: &ContainerStatus) -> Option<String> {
-    match container.state.as_ref()?.state.as_ref()? {
+    match state(container)? {
         container_state::State::Waiting(waiting) => Some(waiting.reason.clone()).filter(|reason| !reason.is_empty()),
         container_state::State::Running(_) => None,
         container_state::State::Terminated(ended) => Some(termination(ended)),
@@ -53,10 +89,14 @@ pub(super) fn termination(ended: &ContainerStateTerminated) -> String {
     }
 }
 
-/// How often containers were started again, and how long ago one last ended.
-pub(super) fn restarts(status: &PodStatus, now: &Timestamp) -> String {
-    let count: u64 = status.container_statuses.iter().map(|container| u64::from(container.restart_count)).sum();
-    let ends = status.container_statuses.iter().filter_map(|container| container.last_termination.as_ref()?.finished_at.as_ref());
+/// How often containers were started again, and how long ago one last ended; those that come first while the others wait for them.
+pub(super) fn restarts(pod: &Pod, status: &PodStatus, now: &Timestamp) -> String {
+    let containers: Vec<&ContainerStatus> = match initializing(pod, status) {
+        Some(_) => status.init_container_statuses.iter().collect(),
+        None => lasting(pod, status).collect(),
+    };
+    let count: u64 = containers.iter().map(|container| u64::from(container.restart_count)).sum();
+    let ends = containers.iter().filter_map(|container| container.last_termination.as_ref()?.finished_at.as_ref());
     let since_last: Option<Duration> = ends.map(|end| elapsed(end, now)).min();
     match since_last {
         Some(since) if count > 0 => format!("{count} ({} ago)", short(since)),

@@ -192,8 +192,8 @@ fn endpoint(pod: &Pod, ports: &[ServicePort]) -> Endpoint {
 type PodPort<'a> = (&'a ContainerPort, &'a AssignedPort);
 
 fn pod_ports<'a>(pod: &'a Pod, assigned: &'a [AssignedPort]) -> Vec<PodPort<'a>> {
-    let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
-    let declared = containers.iter().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
+    let containers = pod.spec.iter().flat_map(|spec| spec.all_containers());
+    let declared = containers.flat_map(|container| container.ports.iter().map(move |port| (container, port)));
     let real = declared.filter_map(|(container, port)| {
         let real = assigned.iter().find(|real| real.container == container.name && real.name == port.name)?;
         Some((port, real))

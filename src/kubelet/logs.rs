@@ -102,15 +102,16 @@ impl Logs {
         let uid = PodUid::new(&request.pod_uid).ok_or_else(gone)?;
         let folder = self.root.pod(&uid);
         let pod = std::fs::read(folder.pod()).ok().and_then(|bytes| Pod::decode(bytes.as_slice()).ok()).ok_or_else(gone)?;
-        let names: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
-        let container = match (request.container.as_str(), names.as_slice()) {
+        let names: Vec<&str> = pod.spec.iter().flat_map(|spec| spec.all_containers()).map(|container| container.name.as_str()).collect();
+        let main: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str()).collect();
+        let container = match (request.container.as_str(), main.as_slice()) {
             ("", [only]) => *only,
             ("", several) => {
                 let message = format!("pod {} has several containers; name one of {}", request.pod, several.join(", "));
                 return Err((tonic::Code::InvalidArgument, message));
             }
-            (name, names) if names.contains(&name) => name,
-            (name, names) => {
+            (name, _) if names.contains(&name) => name,
+            (name, _) => {
                 return Err(not_found(format!("pod {} has no container {name}; there are {}", request.pod, names.join(", "))));
             }
         };

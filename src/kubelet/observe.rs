@@ -6,11 +6,11 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::phase;
-use super::plan::{Attempt, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
+use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
 use super::runtime::Found;
 use super::shim::files::{Run, Stage, State};
-use crate::api::DEFAULT_GRACE_PERIOD_SECONDS;
-use crate::api::v1::{Container, Pod, PodPhase};
+use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
+use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, default_restart_backoff};
 
 /// Why a run could not be asked for, and when to try again.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,14 +25,23 @@ pub(crate) struct Blocked {
 pub(crate) fn desired(pod: &Pod, capabilities: &[String]) -> DesiredPod {
     let meta = pod.metadata.as_ref();
     let deleted = meta.and_then(|meta| meta.deletion_time.as_ref().map(|_| meta.deletion_grace_period_seconds));
-    let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
     DesiredPod {
-        containers: containers.iter().map(|container| container.name.clone()).collect(),
-        restart_policy: pod.spec.as_ref().map(|spec| spec.restart_policy()).unwrap_or_default(),
+        containers: spec.roles().map(|(container, role)| desired_container(spec, container, role)).collect(),
         deleted: deleted.map(|grace| grace.map_or_else(|| grace_of(pod), seconds)),
         is_finished: phase::is_finished(pod.status.as_ref().map_or(PodPhase::Unspecified, |status| status.phase())),
-        obstacle: containers.iter().find_map(|container| obstacle(container, capabilities)),
+        obstacle: spec.all_containers().find_map(|container| obstacle(container, capabilities)),
     }
+}
+
+fn desired_container(spec: &PodSpec, container: &Container, role: Role) -> DesiredContainer {
+    let given = container.restart_backoff.unwrap_or_else(default_restart_backoff);
+    // What is no duration was refused at creation.
+    let duration = |given: Option<prost_types::Duration>| given.and_then(|given| Duration::try_from(given).ok()).unwrap_or_default();
+    let backoff =
+        Backoff { initial: duration(given.initial), factor: given.factor, cap: duration(given.cap), reset: duration(given.reset) };
+    DesiredContainer { name: container.name.clone(), role, policy: spec.restart_policy_of(container, role), backoff }
 }
 
 /// How long a pod's processes may take to end, as its spec says.

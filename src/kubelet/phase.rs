@@ -16,17 +16,28 @@ pub(crate) enum Seen {
     },
 }
 
+/// What is known of the containers of a pod, each list in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Containers {
+    /// The init containers that are no sidecars.
+    pub(crate) init: Vec<Seen>,
+    /// The main ones.
+    pub(crate) main: Vec<Seen>,
+    /// Some sidecar still runs. How sidecars end doesn't matter.
+    pub(crate) sidecar_runs: bool,
+}
+
 /// The phase after `previous` of a pod whose containers are as `seen`.
-pub(crate) fn advance(previous: PodPhase, seen: &[Seen]) -> PodPhase {
+pub(crate) fn advance(previous: PodPhase, seen: &Containers) -> PodPhase {
+    let Containers { init, main, sidecar_runs } = seen;
     let ended = |seen: &Seen| matches!(seen, Seen::Ended { .. });
-    let next = if seen.is_empty() {
-        PodPhase::Pending
-    } else if seen.iter().all(ended) {
-        match seen.contains(&Seen::Ended { well: false }) {
+    let is_over = init.contains(&BADLY) || !main.is_empty() && main.iter().all(ended);
+    let next = if is_over && !sidecar_runs {
+        match init.contains(&BADLY) || main.contains(&BADLY) {
             true => PodPhase::Failed,
             false => PodPhase::Succeeded,
         }
-    } else if seen.contains(&Seen::NeverStarted) {
+    } else if main.is_empty() || main.contains(&Seen::NeverStarted) {
         PodPhase::Pending
     } else {
         PodPhase::Running
@@ -34,6 +45,8 @@ pub(crate) fn advance(previous: PodPhase, seen: &[Seen]) -> PodPhase {
     // How a pod has ended once, it has ended for good.
     if is_finished(previous) || rank(next) < rank(previous) { previous } else { next }
 }
+
+const BADLY: Seen = Seen::Ended { well: false };
 
 /// Whether nothing of the pod will ever run again.
 pub(crate) fn is_finished(phase: PodPhase) -> bool {
@@ -55,10 +68,31 @@ mod tests {
     use super::*;
 
     const WELL: Seen = Seen::Ended { well: true };
-    const BADLY: Seen = Seen::Ended { well: false };
 
-    fn check(previous: PodPhase, seen: &[Seen], expected: PodPhase) {
-        assert_eq!(advance(previous, seen), expected, "{previous:?} {seen:?}");
+    fn check(previous: PodPhase, main: &[Seen], expected: PodPhase) {
+        check_all(previous, &[], main, false, expected);
+    }
+
+    fn check_all(previous: PodPhase, init: &[Seen], main: &[Seen], sidecar_runs: bool, expected: PodPhase) {
+        let seen = Containers { init: init.to_vec(), main: main.to_vec(), sidecar_runs };
+        assert_eq!(advance(previous, &seen), expected, "{previous:?} {seen:?}");
+    }
+
+    #[test]
+    fn a_pod_is_pending_while_its_init_containers_run_and_fails_with_one_of_them() {
+        check_all(PodPhase::Pending, &[Alive], &[NeverStarted], false, PodPhase::Pending);
+        check_all(PodPhase::Pending, &[WELL, NeverStarted], &[NeverStarted], true, PodPhase::Pending);
+        check_all(PodPhase::Pending, &[WELL], &[Alive], true, PodPhase::Running);
+        check_all(PodPhase::Pending, &[WELL, BADLY], &[NeverStarted], false, PodPhase::Failed);
+        check_all(PodPhase::Pending, &[BADLY], &[NeverStarted], true, PodPhase::Pending);
+    }
+
+    #[test]
+    fn a_pod_has_ended_only_when_its_sidecars_have_too_however_they_did() {
+        check_all(PodPhase::Running, &[WELL], &[WELL], true, PodPhase::Running);
+        check_all(PodPhase::Running, &[WELL], &[WELL], false, PodPhase::Succeeded);
+        check_all(PodPhase::Running, &[WELL], &[BADLY], true, PodPhase::Running);
+        check_all(PodPhase::Running, &[WELL], &[BADLY], false, PodPhase::Failed);
     }
 
     #[test]

@@ -2,112 +2,26 @@
 //!
 //! | pod | container | actions |
 //! | --- | --- | --- |
-//! | wanted | never started | prepare, start |
+//! | wanted | never started | prepare, start, in order: after init containers and sidecars |
 //! | wanted | runs | none |
 //! | wanted | ended | start again when its back-off is over, as the restart policy says |
 //! | wanted | ran, and its shim is gone | mark as lost; then as ended |
+//! | wanted | all main ones have ended for good | stop the sidecars |
 //! | deleted | any | drain, stop, release, remove |
 //! | unknown | any | stop, remove |
+
+mod pod;
+mod restart;
 
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use pod::{Attempt, DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
 use prost_types::Timestamp;
+pub(crate) use restart::{Backoff, OWN as OWN_BACKOFF, from_millis, next_start};
 
-use super::shim::files::{Cause, Ended};
-use crate::api::v1::RestartPolicy;
+use crate::api::Role;
 use crate::time;
-
-/// The wait before the first restart; it doubles with each one.
-pub(crate) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest wait before a restart.
-pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
-/// A run of this length makes the next back-off the first again.
-pub(crate) const QUIET_TIME: Duration = Duration::from_mins(10);
-
-/// A pod as it should be, as far as deciding needs. Made by `observe`, which has checked it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct DesiredPod {
-    /// The names of its containers, in the order in which they start.
-    pub(crate) containers: Vec<String>,
-    /// When an ended container is started again.
-    pub(crate) restart_policy: RestartPolicy,
-    /// Set when the pod is being deleted: how long its processes may take to end.
-    pub(crate) deleted: Option<Duration>,
-    /// True when its status says that it has ended for good.
-    pub(crate) is_finished: bool,
-    /// Why this node can't run it, if it can't.
-    pub(crate) obstacle: Option<String>,
-}
-
-/// A pod as it is on this machine.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct ObservedPod {
-    /// Its folder, bell and ports are there.
-    pub(crate) is_prepared: bool,
-    /// Its shim lives.
-    pub(crate) is_guarded: bool,
-    /// The grace period of the stop that it was told.
-    pub(crate) stopping: Option<Duration>,
-    /// How long its processes may take to end if nobody says otherwise.
-    pub(crate) grace: Duration,
-    /// What is known of its containers; one that was never asked for is absent.
-    pub(crate) containers: Vec<ObservedContainer>,
-}
-
-/// A container as it is.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ObservedContainer {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its latest run.
-    pub(crate) run: ObservedRun,
-    /// How the run before that ended.
-    pub(crate) previous: Option<Ended>,
-}
-
-/// The latest run of a container.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ObservedRun {
-    /// It could not be asked for, since a port that it needs is taken.
-    Blocked {
-        /// Which run.
-        next: Attempt,
-        /// Why, as a sentence.
-        message: String,
-        /// When to try again.
-        retry_at: Timestamp,
-        /// How often it was tried.
-        tries: u32,
-    },
-    /// The shim was asked for it and has not answered yet.
-    Starting(Attempt),
-    /// It runs, unless the pod is not guarded.
-    Running {
-        /// Which run.
-        attempt: Attempt,
-        /// The main process.
-        pid: i32,
-        /// Since when, in milliseconds since 1970.
-        started_at: i64,
-    },
-    /// It has ended.
-    Ended {
-        /// Which run.
-        attempt: Attempt,
-        /// How.
-        ended: Ended,
-    },
-}
-
-/// Which run of a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Attempt {
-    /// From 0.
-    pub(crate) number: u32,
-    /// How many runs before it ended without [`QUIET_TIME`] in between.
-    pub(crate) streak: u32,
-}
 
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,6 +98,10 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     if desired.is_finished {
         return stop_and(observed, observed.grace, &[]);
     }
+    if desired.is_over(Some(observed)) {
+        // Only sidecars can still run. Without any the shim ends by itself.
+        return if observed.may_run() { stop_and(observed, observed.grace, &[]) } else { Plan::default() };
+    }
     if observed.stopping.is_some() && observed.is_guarded {
         // A stop is never taken back. If the pod is wanted after all, it starts again when everything has ended.
         return Plan::default();
@@ -196,81 +114,76 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     if !observed.is_prepared {
         plan.actions.push(Action::Prepare);
     }
-    for name in &desired.containers {
-        let known = observed.containers.iter().find(|container| container.name == *name);
-        let was_stopped = observed.stopping.is_some() && known.is_some_and(ObservedContainer::was_seen_to_end);
-        match next_start(desired.restart_policy, known.map(|container| &container.run), observed.is_guarded) {
-            // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
-            Some((attempt, _)) if was_stopped => plan.actions.push(Action::Start { container: name.clone(), attempt }),
-            Some((attempt, due)) if due.as_ref().is_none_or(|due| time::millis(due) <= time::millis(now)) => {
-                plan.actions.push(Action::Start { container: name.clone(), attempt });
-            }
-            Some((_, due)) => plan.look_again = earliest(plan.look_again, due),
-            None => {}
-        }
+    let mut order = Order::of(desired, observed);
+    for container in &desired.containers {
+        let known = observed.get(&container.name);
+        let starts = !order.holds_up(known) && start(&mut plan, container, observed, now);
+        order.pass(container, known, starts);
     }
     plan
 }
 
-/// Which run of a container comes next, and when: at once if no time is given.
-pub(crate) fn next_start(policy: RestartPolicy, run: Option<&ObservedRun>, is_guarded: bool) -> Option<(Attempt, Option<Timestamp>)> {
-    match run {
-        None => Some((Attempt::default(), None)),
-        Some(ObservedRun::Blocked { next, retry_at, .. }) => Some((*next, Some(*retry_at))),
-        // A shim that ended before it read the request leaves it to the next one.
-        Some(ObservedRun::Starting(attempt)) => (!is_guarded).then_some((*attempt, None)),
-        Some(ObservedRun::Running { .. }) => None,
-        Some(ObservedRun::Ended { attempt, ended }) => {
-            let restarts = match policy {
-                RestartPolicy::Unspecified | RestartPolicy::Always => true,
-                RestartPolicy::OnFailure => !ended.is_well(),
-                RestartPolicy::Never => false,
-            };
-            restarts.then(|| restart(*attempt, ended))
+/// Plans the next run of a container, now or later; true if it starts now.
+fn start(plan: &mut Plan, container: &DesiredContainer, observed: &ObservedPod, now: &Timestamp) -> bool {
+    let known = observed.get(&container.name);
+    let run = known.map(|known| &known.run);
+    let Some((attempt, due)) = next_start(container, run, observed.is_guarded) else { return false };
+    // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
+    let was_stopped = observed.stopping.is_some() && known.is_some_and(ObservedContainer::was_seen_to_end);
+    let starts = was_stopped || due.as_ref().is_none_or(|due| restart::is_due(container, run, due, now));
+    if starts {
+        plan.actions.push(Action::Start { container: container.name.clone(), attempt });
+    } else {
+        plan.look_again = earliest(plan.look_again, due);
+    }
+    starts
+}
+
+/// What holds up the containers that come later in the order of their start.
+struct Order {
+    /// What runs is guarded; otherwise it is lost.
+    is_guarded: bool,
+    /// Some main container runs: those that have been started before no longer wait for sidecars that come up again.
+    is_up: bool,
+    /// An init container has not ended well.
+    waits_for_init: bool,
+    /// A sidecar is about to start, or has not started yet.
+    waits_for_rising: bool,
+    /// A sidecar waits to be started again.
+    waits_for_fallen: bool,
+}
+
+impl Order {
+    fn of(desired: &DesiredPod, observed: &ObservedPod) -> Self {
+        let lives = |container: &DesiredContainer| {
+            let run = observed.get(&container.name).map(|known| &known.run);
+            observed.is_guarded && matches!(run, Some(ObservedRun::Running { .. } | ObservedRun::Starting(_)))
+        };
+        let is_up = desired.containers.iter().any(|container| container.role == Role::Main && lives(container));
+        Self { is_guarded: observed.is_guarded, is_up, waits_for_init: false, waits_for_rising: false, waits_for_fallen: false }
+    }
+
+    /// Whether a container has to wait for those before it.
+    fn holds_up(&self, known: Option<&ObservedContainer>) -> bool {
+        let is_first = known.is_none();
+        self.waits_for_init || self.waits_for_rising && (is_first || !self.is_up) || self.waits_for_fallen && is_first
+    }
+
+    /// Takes note of a container that comes before the rest.
+    fn pass(&mut self, container: &DesiredContainer, known: Option<&ObservedContainer>, starts: bool) {
+        match (container.role, known.map(|known| &known.run)) {
+            (Role::Main, _) => {}
+            (Role::Init, Some(ObservedRun::Ended { ended, .. })) if ended.is_well() => {}
+            (Role::Init, _) => self.waits_for_init = true,
+            (Role::Sidecar, Some(ObservedRun::Running { .. })) if self.is_guarded => {}
+            (Role::Sidecar, Some(ObservedRun::Ended { .. } | ObservedRun::Blocked { .. })) if !starts => self.waits_for_fallen = true,
+            (Role::Sidecar, _) => self.waits_for_rising = true,
         }
     }
 }
 
-/// The run after one that has ended, and when its back-off is over.
-fn restart(attempt: Attempt, ended: &Ended) -> (Attempt, Option<Timestamp>) {
-    let lasted = u64::try_from(ended.finished_at.saturating_sub(ended.started_at)).unwrap_or(0);
-    let streak = if Duration::from_millis(lasted) >= QUIET_TIME { 0 } else { attempt.streak };
-    let next = Attempt { number: attempt.number.saturating_add(1), streak: streak.saturating_add(1) };
-    (next, Some(from_millis(ended.finished_at.saturating_add(backoff(streak).as_millis() as i64))))
-}
-
-/// How long to wait after `streak` waits in a row.
-pub(crate) fn backoff(streak: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(streak)).min(LONGEST_BACKOFF)
-}
-
-/// A point in time from milliseconds since 1970.
-pub(crate) fn from_millis(millis: i64) -> Timestamp {
-    Timestamp { seconds: millis.div_euclid(1000), nanos: (millis.rem_euclid(1000) * 1_000_000) as i32 }
-}
-
 fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min_by_key(time::millis)
-}
-
-impl ObservedPod {
-    /// Something ran whose shim is gone.
-    fn has_lost_run(&self) -> bool {
-        !self.is_guarded && self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. }))
-    }
-}
-
-impl ObservedContainer {
-    fn was_seen_to_end(&self) -> bool {
-        matches!(&self.run, ObservedRun::Ended { ended, .. } if ended.cause != Cause::Lost)
-    }
-}
-
-impl Ended {
-    /// The main process returned 0.
-    pub(crate) fn is_well(&self) -> bool {
-        self.cause == Cause::Exited(0)
-    }
 }
 
 impl Plan {

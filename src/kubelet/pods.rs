@@ -116,11 +116,10 @@ impl Pods {
 
     /// Brings these pods, and those of the keys, closer to what is wanted. Gives when to look again even if nothing happens.
     pub(crate) fn pass(&mut self, keys: &BTreeSet<ObjectKey>, woken: Woken) -> Option<Timestamp> {
-        let now = time::millis(&self.links.clock.now());
-        let is_due = |entry: &Entry| entry.look_again.is_some_and(|time| time::millis(&time) <= now);
+        let now = self.links.clock.now();
         let mut uids = match woken {
             Woken::Pods(uids) => uids,
-            Woken::Due => self.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(uid, _)| uid.clone()).collect(),
+            Woken::Due => self.entries.iter().filter(|(_, entry)| entry.is_due(&now)).map(|(uid, _)| uid.clone()).collect(),
             Woken::All => self.entries.keys().cloned().collect(),
         };
         let knew_all = self.knows_all;
@@ -200,15 +199,16 @@ impl Pods {
         self.links.observe(uid, entry, self.knows_all)?;
         // Whatever failed, it holds up no deletion and no end.
         let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none());
-        if let Some((_, retry_at)) = &entry.failure
+        entry.looked_at = now;
+        if let Some(retry_at) = entry.waits_after_failure(&now)
             && shall_run
             && !self.links.stops_all.load(Ordering::Acquire)
-            && time::millis(retry_at) > time::millis(&now)
         {
-            entry.look_again = Some(*retry_at);
+            entry.look_again = Some(retry_at);
             return Ok(false);
         }
-        if !self.knows_all && time::millis(&now) < time::millis(&self.alone_at) {
+        // A wait longer than that can't be: the clock went back.
+        if !self.knows_all && (Duration::from_millis(1)..=PATIENCE).contains(&time::elapsed(&now, &self.alone_at)) {
             entry.look_again = Some(self.alone_at);
             return Ok(false);
         }

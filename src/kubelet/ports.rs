@@ -65,7 +65,7 @@ impl Ports {
     /// The ports of a new pod: those that it names, and free ones for the rest.
     pub(crate) fn assign(&mut self, uid: &PodUid, pod: &Pod) -> Result<Vec<AssignedPort>, PortTaken> {
         let mut assigned = Vec::new();
-        for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+        for container in pod.spec.iter().flat_map(|spec| spec.all_containers()) {
             for port in &container.ports {
                 let protocol = if port.protocol() == Protocol::Udp { Protocol::Udp } else { Protocol::Tcp };
                 let number = if port.container_port == 0 { self.find(protocol)? } else { port.container_port };
@@ -109,7 +109,7 @@ impl Ports {
 
 /// Each assigned port with the number that the pod's spec names for it, 0 for any.
 fn assigned_in_order<'a>(pod: &Pod, assigned: &'a mut [AssignedPort]) -> Vec<(u32, &'a mut AssignedPort)> {
-    let wanted = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| &container.ports);
+    let wanted = pod.spec.iter().flat_map(|spec| spec.all_containers()).flat_map(|container| &container.ports);
     wanted.map(|port| port.container_port).zip(assigned.iter_mut()).collect()
 }
 

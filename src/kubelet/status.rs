@@ -3,13 +3,13 @@
 use prost_types::Timestamp;
 
 use super::phase::{self, Seen};
-use super::plan::{DesiredPod, ObservedContainer, ObservedPod, ObservedRun, from_millis, next_start};
+use super::plan::{DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun, from_millis, next_start};
 use super::shim::files::{Cause, Ended};
-use crate::api::condition;
 use crate::api::v1::{
     AssignedPort, Condition, ConditionStatus, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, PodStatus, container_state,
+    ContainerStatus, PodPhase, PodStatus, container_state,
 };
+use crate::api::{Role, condition};
 
 /// What a status is made of.
 #[derive(Clone, Copy, Debug)]
@@ -27,36 +27,71 @@ pub(crate) struct Facts<'a> {
 
 /// The status of a pod.
 pub(crate) fn status(facts: &Facts<'_>) -> PodStatus {
-    let known = |name: &String| facts.observed?.containers.iter().find(|container| container.name == *name);
-    let is_ending = facts.desired.deleted.is_some();
-    let seen: Vec<Seen> = facts.desired.containers.iter().map(|name| seen(facts, known(name), is_ending)).collect();
-    let container_statuses: Vec<ContainerStatus> =
-        facts.desired.containers.iter().map(|name| container_status(facts, name, known(name), is_ending)).collect();
-    let is_stopping = facts.observed.is_some_and(|observed| observed.stopping.is_some());
-    let all_ready = !is_stopping && !container_statuses.is_empty() && container_statuses.iter().all(|container| container.ready);
+    let desired = facts.desired;
+    let statuses = |is_wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
+        desired
+            .containers
+            .iter()
+            .filter(|container| is_wanted(container.role))
+            .map(|container| container_status(facts, container))
+            .collect()
+    };
+    let (init_container_statuses, container_statuses) = (statuses(|role| role != Role::Main), statuses(|role| role == Role::Main));
+    let phase = phase::advance(facts.before.phase(), &seen_containers(facts));
     PodStatus {
-        phase: phase::advance(facts.before.phase(), &seen).into(),
-        conditions: conditions(facts, all_ready),
+        phase: phase.into(),
+        conditions: conditions(facts, phase, &init_container_statuses, &container_statuses),
+        init_container_statuses,
         container_statuses,
         host_ip: facts.host_ip.to_owned(),
         ports: facts.ports.to_vec(),
         start_time: Some(facts.before.start_time.unwrap_or(*facts.now)),
-        reason: facts.desired.obstacle.as_ref().map_or_else(String::new, |_| MISSING_CAPABILITY.to_owned()),
-        message: facts.desired.obstacle.clone().unwrap_or_default(),
+        reason: desired.obstacle.as_ref().map_or_else(String::new, |_| MISSING_CAPABILITY.to_owned()),
+        message: desired.obstacle.clone().unwrap_or_default(),
+    }
+}
+
+fn seen_containers(facts: &Facts<'_>) -> phase::Containers {
+    let mut all = phase::Containers::default();
+    for container in &facts.desired.containers {
+        let known = facts.known(&container.name);
+        match container.role {
+            Role::Init => all.init.push(seen(facts, container, known)),
+            Role::Main => all.main.push(seen(facts, container, known)),
+            Role::Sidecar => all.sidecar_runs |= known.is_some_and(|known| facts.may_run(&known.run)),
+        }
+    }
+    all
+}
+
+impl Facts<'_> {
+    fn known(&self, name: &str) -> Option<&ObservedContainer> {
+        self.observed.and_then(|observed| observed.get(name))
+    }
+
+    /// Whether there may be a process of it. What no shim lived to start has none.
+    fn may_run(&self, run: &ObservedRun) -> bool {
+        let is_guarded = self.observed.is_some_and(|observed| observed.is_guarded);
+        matches!(run, ObservedRun::Running { .. }) || is_guarded && matches!(run, ObservedRun::Starting(_))
+    }
+
+    /// What has ended is not started again: the pod is being deleted, or is over.
+    fn is_ending(&self) -> bool {
+        self.desired.deleted.is_some() || self.desired.is_over(self.observed)
     }
 }
 
 const MISSING_CAPABILITY: &str = "MissingCapability";
 
-fn seen(facts: &Facts<'_>, container: Option<&ObservedContainer>, is_ending: bool) -> Seen {
-    let Some(container) = container else { return Seen::NeverStarted };
+fn seen(facts: &Facts<'_>, desired: &DesiredContainer, known: Option<&ObservedContainer>) -> Seen {
+    let Some(container) = known else { return Seen::NeverStarted };
     let ran = |ended: &Ended| !matches!(ended.cause, Cause::StartFailed { .. });
     let ran_before = container.previous.as_ref().is_some_and(ran);
     match &container.run {
         ObservedRun::Running { .. } => Seen::Alive,
         ObservedRun::Blocked { .. } | ObservedRun::Starting(_) if ran_before => Seen::Alive,
         ObservedRun::Blocked { .. } | ObservedRun::Starting(_) => Seen::NeverStarted,
-        ObservedRun::Ended { ended, .. } if is_ending || next_start(facts.desired.restart_policy, Some(&container.run), true).is_none() => {
+        ObservedRun::Ended { ended, .. } if facts.is_ending() || next_start(desired, Some(&container.run), true).is_none() => {
             Seen::Ended { well: ended.is_well() }
         }
         ObservedRun::Ended { ended, .. } if ran(ended) || ran_before => Seen::Alive,
@@ -64,22 +99,25 @@ fn seen(facts: &Facts<'_>, container: Option<&ObservedContainer>, is_ending: boo
     }
 }
 
-fn container_status(facts: &Facts<'_>, name: &str, container: Option<&ObservedContainer>, is_ending: bool) -> ContainerStatus {
-    let mut status = ContainerStatus { name: name.to_owned(), ..Default::default() };
+fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerStatus {
+    let container = facts.known(&desired.name);
+    let mut status = ContainerStatus { name: desired.name.clone(), ..Default::default() };
     let (state, restart_count) = match container.map(|container| &container.run) {
-        None => (not_started(facts, &mut status.next_retry_time), 0),
-        Some(ObservedRun::Starting(attempt)) => (not_started(facts, &mut status.next_retry_time), attempt.number),
+        None => (not_started(facts, desired, &mut status.next_retry_time), 0),
+        Some(ObservedRun::Starting(attempt)) => (not_started(facts, desired, &mut status.next_retry_time), attempt.number),
         Some(ObservedRun::Blocked { next, message, retry_at, .. }) => {
             status.next_retry_time = Some(*retry_at);
             (waiting("PortTaken", message), next.number)
         }
         Some(ObservedRun::Running { attempt, pid, started_at }) => {
-            status.ready = facts.observed.is_some_and(|observed| observed.is_guarded);
+            status.started = facts.observed.is_some_and(|observed| observed.is_guarded);
+            status.ready = status.started && desired.role != Role::Init;
             let running = ContainerStateRunning { started_at: Some(from_millis(*started_at)), pid: i64::from(*pid) };
             (container_state::State::Running(running), attempt.number)
         }
         Some(run @ ObservedRun::Ended { attempt, ended }) => {
-            let next = next_start(facts.desired.restart_policy, Some(run), true).filter(|_| !is_ending);
+            let next = next_start(desired, Some(run), true).filter(|_| !facts.is_ending());
+            status.ready = desired.role == Role::Init && ended.is_well();
             status.last_termination = next.as_ref().map(|_| terminated(ended));
             let state = match next {
                 Some((_, due)) => {
@@ -97,15 +135,21 @@ fn container_status(facts: &Facts<'_>, name: &str, container: Option<&ObservedCo
     ContainerStatus { state: Some(ContainerState { state: Some(state) }), restart_count, ..status }
 }
 
-fn not_started(facts: &Facts<'_>, next_retry_time: &mut Option<Timestamp>) -> container_state::State {
+fn not_started(facts: &Facts<'_>, desired: &DesiredContainer, next_retry_time: &mut Option<Timestamp>) -> container_state::State {
     match (&facts.desired.obstacle, facts.failure) {
         (Some(obstacle), _) => waiting(MISSING_CAPABILITY, obstacle),
         (None, Some((message, retry_at))) => {
             *next_retry_time = Some(*retry_at);
             waiting("StartError", message)
         }
+        (None, None) if !is_next(facts, desired) => waiting("PodInitializing", ""),
         (None, None) => waiting("ContainerCreating", ""),
     }
+}
+
+/// Whether nothing of the pod has to come before it.
+fn is_next(facts: &Facts<'_>, desired: &DesiredContainer) -> bool {
+    facts.desired.uninitialized(facts.observed).first().is_none_or(|first| *first == desired.name)
 }
 
 fn waits_for_restart(ended: &Ended) -> container_state::State {
@@ -153,19 +197,39 @@ fn describe(cause: &Cause) -> String {
 }
 
 /// Ours; those of others stay as they are.
-fn conditions(facts: &Facts<'_>, all_ready: bool) -> Vec<Condition> {
+fn conditions(facts: &Facts<'_>, phase: PodPhase, init: &[ContainerStatus], main: &[ContainerStatus]) -> Vec<Condition> {
     let mut conditions = facts.before.conditions.clone();
-    if !condition::is_true(&conditions, condition::POD_SCHEDULED) {
-        // Nobody but the one who made the pod chose its node.
-        condition::set(&mut conditions, condition::POD_SCHEDULED, ConditionStatus::True, "", "", *facts.now);
-    }
-    let (status, reason) = match (all_ready, facts.desired.deleted) {
-        (true, _) => (ConditionStatus::True, ""),
-        (false, Some(_)) => (ConditionStatus::False, "PodDeleted"),
-        (false, None) => (ConditionStatus::False, "ContainersNotReady"),
+    let mut set = |condition_type: &str, is_true: bool, reason: &str, message: String| {
+        let (status, reason) = if is_true { (ConditionStatus::True, "") } else { (ConditionStatus::False, reason) };
+        condition::set(&mut conditions, condition_type, status, reason, message, *facts.now);
     };
-    condition::set(&mut conditions, condition::READY, status, reason, "", *facts.now);
+    if !condition::is_true(&facts.before.conditions, condition::POD_SCHEDULED) {
+        // Nobody but the one who made the pod chose its node.
+        set(condition::POD_SCHEDULED, true, "", String::new());
+    }
+    let missing = facts.desired.uninitialized(facts.observed);
+    // What was so once stays so, also when the containers are gone.
+    let is_initialized = missing.is_empty() || condition::is_true(&facts.before.conditions, condition::INITIALIZED);
+    set(condition::INITIALIZED, is_initialized, "ContainersNotInitialized", sentence(is_initialized, "waits for", &missing));
+
+    let is_stopping = facts.observed.is_some_and(|observed| observed.stopping.is_some());
+    let sidecars = facts.desired.containers.iter().filter(|container| container.role != Role::Main).zip(init);
+    let sidecars = sidecars.filter(|(container, _)| container.role == Role::Sidecar).map(|(_, status)| status);
+    let unready: Vec<&str> = sidecars.chain(main).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let is_ready = !is_stopping && unready.is_empty() && !main.is_empty();
+    let reason = match (facts.desired.deleted, phase::is_finished(phase)) {
+        (Some(_), _) => "PodDeleted",
+        (None, true) => "PodCompleted",
+        (None, false) => "ContainersNotReady",
+    };
+    for condition_type in [condition::CONTAINERS_READY, condition::READY] {
+        set(condition_type, is_ready, reason, sentence(is_ready, "not ready:", &unready));
+    }
     conditions
+}
+
+fn sentence(is_fine: bool, what: &str, names: &[&str]) -> String {
+    if is_fine || names.is_empty() { String::new() } else { format!("{what} {}", names.join(", ")) }
 }
 
 #[cfg(test)]

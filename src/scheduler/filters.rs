@@ -40,10 +40,10 @@ fn resources(needs: &Needs, capacity: &Capacity, usage: &Usage) -> Option<Misfit
         return Some(Misfit::Full);
     }
     let exceeds = |needed: u64, used: u64, capacity: u64| needed > 0 && used.saturating_add(needed) > capacity;
-    if exceeds(needs.cpu_millis, usage.cpu_millis, capacity.cpu_millis) {
+    if exceeds(needs.amounts.cpu_millis, usage.cpu_millis, capacity.cpu_millis) {
         return Some(Misfit::Cpu);
     }
-    exceeds(needs.memory_bytes, usage.memory_bytes, capacity.memory_bytes).then_some(Misfit::Memory)
+    exceeds(needs.amounts.memory_bytes, usage.memory_bytes, capacity.memory_bytes).then_some(Misfit::Memory)
 }
 
 impl Misfit {

@@ -240,8 +240,8 @@ impl Usage {
 
     fn add(&mut self, needs: &Needs) {
         self.pods += 1;
-        self.cpu_millis = self.cpu_millis.saturating_add(needs.cpu_millis);
-        self.memory_bytes = self.memory_bytes.saturating_add(needs.memory_bytes);
+        self.cpu_millis = self.cpu_millis.saturating_add(needs.amounts.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_add(needs.amounts.memory_bytes);
         for port in &needs.ports {
             *self.ports.entry(*port).or_default() += 1;
         }
@@ -252,8 +252,8 @@ impl Usage {
 
     fn subtract(&mut self, needs: &Needs) {
         self.pods -= 1;
-        self.cpu_millis = self.cpu_millis.saturating_sub(needs.cpu_millis);
-        self.memory_bytes = self.memory_bytes.saturating_sub(needs.memory_bytes);
+        self.cpu_millis = self.cpu_millis.saturating_sub(needs.amounts.cpu_millis);
+        self.memory_bytes = self.memory_bytes.saturating_sub(needs.amounts.memory_bytes);
         for port in &needs.ports {
             count_down(&mut self.ports, port);
         }

@@ -48,7 +48,7 @@ pub fn trim(object: &mut Object) {
     }
     metadata.annotations.clear();
     metadata.managed_fields.clear();
-    for container in &mut spec.containers {
+    for container in spec.all_containers_mut() {
         container.command.clear();
         container.args.clear();
         container.env.clear();

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::v1::{Container, Pod, Protocol};
-use crate::api::{Resource, quantity};
+use crate::api::{Resource, Role, quantity};
 
 /// Runs plain processes.
 pub(super) const RUNTIME_PROCESS: &str = "runtime.process";
@@ -22,8 +22,8 @@ pub(super) struct Needs {
     pub(super) node_selector: Vec<(String, String)>,
     pub(super) capabilities: BTreeSet<&'static str>,
     pub(super) ports: BTreeSet<Port>,
-    pub(super) cpu_millis: u64,
-    pub(super) memory_bytes: u64,
+    /// At its peak.
+    pub(super) amounts: Amounts,
     /// Pods of one group are spread; `None` for a pod with neither an owner nor labels.
     pub(super) group: Option<Arc<str>>,
 }
@@ -34,7 +34,18 @@ impl Needs {
         let Some(spec) = &pod.spec else { return needs };
         needs.node_selector = spec.node_selector.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         needs.node_selector.sort();
-        spec.containers.iter().for_each(|container| needs.add(container));
+        let mut beside = Amounts::default();
+        let mut peak = Amounts::default();
+        for (container, role) in spec.roles() {
+            needs.add(container);
+            let amounts = Amounts::of(container);
+            // As in Kubernetes: an init container runs beside the sidecars before it; everything else runs beside all that follow.
+            match role {
+                Role::Init => peak = peak.max(beside.plus(amounts)),
+                Role::Sidecar | Role::Main => beside = beside.plus(amounts),
+            }
+        }
+        needs.amounts = peak.max(beside);
         needs
     }
 
@@ -48,12 +59,36 @@ impl Needs {
         let Some(resources) = &container.resources else { return };
         let limited = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS)].into_iter().filter(|(name, _)| resources.limits.contains_key(*name));
         self.capabilities.extend(limited.map(|(_, capability)| capability));
+    }
+}
+
+/// What a container, or all that run at the same time, set aside on their node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Amounts {
+    pub(super) cpu_millis: u64,
+    pub(super) memory_bytes: u64,
+}
+
+impl Amounts {
+    fn of(container: &Container) -> Self {
         // As in Kubernetes, a limit without a request is the request. What is no quantity was refused at creation.
-        let requested = |name| resources.requests.get(name).or_else(|| resources.limits.get(name));
-        let cpu = requested("cpu").and_then(|text| quantity::cpu_millis(text).ok()).unwrap_or(0);
-        let memory = requested("memory").and_then(|text| quantity::bytes(text).ok()).unwrap_or(0);
-        self.cpu_millis = self.cpu_millis.saturating_add(cpu);
-        self.memory_bytes = self.memory_bytes.saturating_add(memory);
+        let resources = container.resources.as_ref();
+        let requested = |name| resources.and_then(|resources| resources.requests.get(name).or_else(|| resources.limits.get(name)));
+        let cpu_millis = requested("cpu").and_then(|text| quantity::cpu_millis(text).ok()).unwrap_or(0);
+        let memory_bytes = requested("memory").and_then(|text| quantity::bytes(text).ok()).unwrap_or(0);
+        Self { cpu_millis, memory_bytes }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+
+    /// The larger of each.
+    fn max(self, other: Self) -> Self {
+        Self { cpu_millis: self.cpu_millis.max(other.cpu_millis), memory_bytes: self.memory_bytes.max(other.memory_bytes) }
     }
 }
 

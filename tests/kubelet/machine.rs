@@ -56,13 +56,12 @@ impl Machine {
     }
 
     pub(crate) async fn create(&self, name: &str, policy: RestartPolicy, containers: Vec<Container>) -> Pod {
-        let spec = PodSpec {
-            containers,
-            restart_policy: policy.into(),
-            node_name: "n1".into(),
-            termination_grace_period_seconds: Some(1),
-            ..PodSpec::default()
-        };
+        self.create_spec(name, PodSpec { containers, restart_policy: policy.into(), ..PodSpec::default() }).await
+    }
+
+    /// A pod on this machine, with a short grace period.
+    pub(crate) async fn create_spec(&self, name: &str, spec: PodSpec) -> Pod {
+        let spec = PodSpec { node_name: "n1".into(), termination_grace_period_seconds: Some(1), ..spec };
         let metadata = Some(ObjectMeta { name: name.into(), ..ObjectMeta::default() });
         self.client.create(Pod { metadata, spec: Some(spec), status: None }).await.unwrap()
     }

@@ -7,6 +7,7 @@
 //! - `status` and what the apiserver writes into `metadata` are read like everything else, so that what was printed can be applied;
 //!   the apiserver takes `uid` and `resourceVersion` as conditions and keeps its own values for the rest.
 
+mod duration;
 mod read;
 mod tree;
 mod write;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, MessageDescriptor, Value as Field};
 
 use super::tree::{Node, Value};
-use super::{Fault, Place};
+use super::{Fault, Place, duration};
 use crate::api::v1::Object;
 use crate::api::{Kind, nearest, schema};
 
@@ -203,8 +203,16 @@ impl<'a> Reader<'a> {
             (Type::Message(message), value) if schema::is_timestamp(&message) => {
                 ("a time in quotes, such as \"2026-01-31T12:00:00Z\"".to_owned(), value)
             }
+            (Type::Message(message), Value::Text(text)) if schema::is_duration(&message) => match duration::read(&text) {
+                Some(duration) => return Some(Field::Message(transcoded(&message, &duration)?)),
+                None => ("a duration such as 90s, 1.5s or 1h30m".to_owned(), Value::Text(text)),
+            },
+            (Type::Message(message), value) if schema::is_duration(&message) => ("a duration with its unit, such as 90s".to_owned(), value),
             (Type::Message(message), Value::Map(entries)) => return Some(Field::Message(self.message(&message, entries, path))),
             (Type::Message(_), value) => ("a mapping".to_owned(), value),
+            (Type::Double, Value::Integer(number)) => return Some(Field::F64(number as f64)),
+            (Type::Double, Value::Float(number)) => return Some(Field::F64(number)),
+            (Type::Double, value) => ("a number".to_owned(), value),
             (number, value) => match integer(&number, &value) {
                 Ok(field) => return Some(field),
                 Err(expected) => (expected, value),
@@ -271,9 +279,12 @@ fn bytes(value: &Value) -> Option<Vec<u8>> {
 }
 
 fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Option<DynamicMessage> {
-    let time: prost_types::Timestamp = text.parse().ok()?;
+    transcoded(descriptor, &text.parse::<prost_types::Timestamp>().ok()?)
+}
+
+fn transcoded(descriptor: &MessageDescriptor, value: &impl prost::Message) -> Option<DynamicMessage> {
     let mut message = DynamicMessage::new(descriptor.clone());
-    message.transcode_from(&time).ok()?;
+    message.transcode_from(value).ok()?;
     Some(message)
 }
 

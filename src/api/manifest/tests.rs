@@ -45,6 +45,23 @@ fn check_pod(right: &str, wrong: &str, expected: &str) {
 }
 
 #[test]
+fn a_back_off_is_written_as_people_write_times() {
+    let text =
+        POD.replace("    ports:", "    restartPolicy: Never\n    restartBackoff: {initial: 500ms, factor: 1.5, cap: 1h30m}\n    ports:");
+    let read = parse(&text, "in.yaml").expect("right");
+    let container = &pod(&read[0]).spec.as_ref().expect("a spec").containers[0];
+    let backoff = container.restart_backoff.expect("given");
+    assert_eq!((backoff.initial.map(|time| time.nanos), backoff.cap.map(|time| time.seconds)), (Some(500_000_000), Some(5_400)));
+    assert_eq!((backoff.factor, container.restart_policy()), (1.5, RestartPolicy::Never));
+    let written = to_yaml(&read[0]);
+    assert!(written.contains("initial: 0.500s") && written.contains("cap: 5400s"), "{written}");
+    assert_eq!(parse(&written, "out.yaml").expect("right"), read);
+    let wrong = text.replace("500ms", "5").replace("1.5", "fast");
+    let faults = parse(&wrong, "in.yaml").expect_err("wrong").to_string();
+    assert!(faults.contains("must be a duration") && faults.contains("must be a number"), "{faults}");
+}
+
+#[test]
 fn a_manifest_of_kubernetes_is_read() {
     let objects = parse(POD, "in.yaml").expect("a right manifest");
     let spec = pod(&objects[0]).spec.clone().unwrap_or_default();
@@ -120,9 +137,9 @@ fn a_misspelt_field_is_named_with_its_place_and_the_nearest_right_one() {
 #[test]
 fn an_unknown_field_is_refused_with_those_that_there_are() {
     check_pod(
-        "restartPolicy: OnFailure",
+        "protocol: TCP",
         "zzz: 1",
-        "in.yaml:17 (document 1): spec.zzz: there is no such field; there are containers, restartPolicy, terminationGracePeriodSeconds, nodeName, nodeSelector",
+        "in.yaml:13 (document 1): spec.containers[0].ports[0].zzz: there is no such field; there are name, containerPort, protocol",
     );
 }
 

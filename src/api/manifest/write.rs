@@ -97,6 +97,9 @@ fn single(field: &FieldDescriptor, value: &Field) -> Value {
         Field::Message(nested) if schema::is_timestamp(&nested.descriptor()) => {
             nested.transcode_to::<prost_types::Timestamp>().expect("both have the same descriptor").to_string().into()
         }
+        Field::Message(nested) if schema::is_duration(&nested.descriptor()) => {
+            nested.transcode_to::<prost_types::Duration>().expect("both have the same descriptor").to_string().into()
+        }
         Field::Message(nested) => Value::Object(message(nested)),
         Field::Bytes(bytes) => BASE64.encode(bytes).into(),
         Field::List(_) | Field::Map(_) => unreachable!("lists and maps are no single values"),

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use super::faults::{Faults, Path};
 use super::meta::{check_conditions, check_labels, check_quantities};
 use super::names;
 use crate::api::quantity;
-use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartPolicy};
+use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartBackoff, RestartPolicy};
 
 /// The most containers of a pod.
 const MAX_CONTAINERS: usize = 32;
@@ -10,6 +12,10 @@ const MAX_CONTAINERS: usize = 32;
 const MAX_PORTS: usize = 100;
 /// The longest that processes get to stop, in seconds: a year. Beyond that, arithmetic with deadlines would overflow on some machines.
 const MAX_GRACE_PERIOD_SECONDS: i64 = 365 * 24 * 60 * 60;
+/// A container that ends at once would keep the node busy with nothing else if it were started again sooner.
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
+const LONGEST_BACKOFF: Duration = Duration::from_hours(24);
+const MAX_BACKOFF_FACTOR: f64 = 100.0;
 /// What a container may ask for.
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
@@ -27,14 +33,19 @@ fn check_spec(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
     let containers = path.field("containers");
     if spec.containers.is_empty() {
         faults.add(&containers, "must have at least one container");
-    } else if spec.containers.len() > MAX_CONTAINERS {
-        faults.add(&containers, format!("are {}; at most {MAX_CONTAINERS} are allowed", spec.containers.len()));
+    } else if spec.all_containers().count() > MAX_CONTAINERS {
+        let message = format!("are {} with the init containers; at most {MAX_CONTAINERS} are allowed", spec.all_containers().count());
+        faults.add(&containers, message);
     }
-    for (index, container) in spec.containers.iter().enumerate() {
-        check_container(&containers.index(index), container, faults);
+    for (name, list) in [("init_containers", &spec.init_containers), ("containers", &spec.containers)] {
+        let path = path.field(name);
+        for (index, container) in list.iter().enumerate() {
+            check_container(&path.index(index), container, faults);
+        }
+        faults.check_distinct(&path, "name", list.iter().map(|container| Some(&container.name)));
     }
-    faults.check_distinct(&containers, "name", spec.containers.iter().map(|container| Some(&container.name)));
-    check_ports_across(&containers, spec, faults);
+    check_names_across(&path.field("init_containers"), spec, faults);
+    check_ports_across(path, spec, faults);
     faults.check_enum::<RestartPolicy>(&path.field("restart_policy"), spec.restart_policy, "Always, OnFailure or Never");
     if !(0..=MAX_GRACE_PERIOD_SECONDS).contains(&spec.termination_grace_period_seconds()) {
         let message = format!("must be between 0 and {MAX_GRACE_PERIOD_SECONDS}");
@@ -56,6 +67,12 @@ fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) 
         check_no_nul(&path.field("value"), &variable.value, faults);
     }
     check_no_nul(&path.field("working_dir"), &container.working_dir, faults);
+    if container.restart_policy != 0 {
+        faults.check_enum::<RestartPolicy>(&path.field("restart_policy"), container.restart_policy, "Always, OnFailure or Never");
+    }
+    if let Some(backoff) = &container.restart_backoff {
+        check_backoff(&path.field("restart_backoff"), backoff, faults);
+    }
     check_ports(&path.field("ports"), container, faults);
     if let Some(resources) = &container.resources {
         check_resources(&path.field("resources"), resources, faults);
@@ -106,20 +123,52 @@ fn check_ports(path: &Path<'_>, container: &Container, faults: &mut Faults) {
     }
 }
 
+fn check_backoff(path: &Path<'_>, backoff: &RestartBackoff, faults: &mut Faults) {
+    let given = |duration: Option<prost_types::Duration>| duration.map(Duration::try_from);
+    let (initial, cap) = (given(backoff.initial), given(backoff.cap));
+    let is_wait = |wait: &Duration| (SHORTEST_BACKOFF..=LONGEST_BACKOFF).contains(wait);
+    if initial.as_ref().is_some_and(|initial| !initial.as_ref().is_ok_and(is_wait)) {
+        faults.add(&path.field("initial"), "must be from 10ms to 24h");
+    } else if let (Some(Ok(initial)), Some(cap)) = (initial, cap)
+        && !cap.as_ref().is_ok_and(|cap| (initial..=LONGEST_BACKOFF).contains(cap))
+    {
+        faults.add(&path.field("cap"), "must not be less than initial, and at most 24h");
+    }
+    if !(1.0..=MAX_BACKOFF_FACTOR).contains(&backoff.factor) {
+        faults.add(&path.field("factor"), format!("must be from 1 to {MAX_BACKOFF_FACTOR}"));
+    }
+    if given(backoff.reset).is_some_and(|reset| reset.is_err()) {
+        faults.add(&path.field("reset"), "must not be negative");
+    }
+}
+
+/// Each container is known by its name alone.
+fn check_names_across(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
+    for (index, init) in spec.init_containers.iter().enumerate() {
+        if let Some(same) = spec.containers.iter().position(|container| container.name == init.name) {
+            let message = format!("{:?} is the name of containers[{same}] already; each may stand there once", init.name);
+            faults.add(&path.index(index).field("name"), message);
+        }
+    }
+}
+
 /// All containers of a pod share one network, so that neither names nor numbers of ports may repeat.
 fn check_ports_across(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
     let mut seen = std::collections::HashMap::new();
-    for (index, container) in spec.containers.iter().enumerate() {
+    let lists = [("init_containers", &spec.init_containers), ("containers", &spec.containers)];
+    let all = lists.into_iter().flat_map(|(list, containers)| containers.iter().enumerate().map(move |found| (list, found)));
+    for (list, (index, container)) in all {
         for (port_index, port) in container.ports.iter().enumerate() {
-            let (path, at) = (path.index(index), (index, port_index));
-            let path = path.field("ports");
+            let path = path.field(list);
+            let path = path.index(index);
+            let (path, at) = (path.field("ports"), (list, index, port_index));
             let path = path.index(port_index);
             let name = (!port.name.is_empty()).then(|| ("name", format!("{:?}", port.name)));
             let protocol = if port.protocol == Protocol::Udp as i32 { "UDP" } else { "TCP" };
             let number = (port.container_port != 0).then(|| ("container_port", format!("{protocol} {}", port.container_port)));
             for (field, value) in name.into_iter().chain(number) {
-                if let Some((container, port)) = seen.insert((field, value.clone()), at) {
-                    let message = format!("{value} is taken by containers[{container}].ports[{port}]: a pod has one network");
+                if let Some((list, container, port)) = seen.insert((field, value.clone()), at) {
+                    let message = format!("{value} is taken by {list}[{container}].ports[{port}]: a pod has one network");
                     faults.add(&path.field(field), message);
                 }
             }
@@ -145,8 +194,11 @@ fn check_resources(path: &Path<'_>, resources: &ResourceRequirements, faults: &m
 fn check_status(path: &Path<'_>, status: &PodStatus, faults: &mut Faults) {
     faults.check_enum::<PodPhase>(&path.field("phase"), status.phase, "Pending, Running, Succeeded or Failed");
     check_conditions(&path.field("conditions"), &status.conditions, faults);
-    let containers = path.field("container_statuses");
-    faults.check_distinct(&containers, "name", status.container_statuses.iter().map(|container| Some(&container.name)));
+    for (name, statuses) in
+        [("init_container_statuses", &status.init_container_statuses), ("container_statuses", &status.container_statuses)]
+    {
+        faults.check_distinct(&path.field(name), "name", statuses.iter().map(|container| Some(&container.name)));
+    }
     for (index, port) in status.ports.iter().enumerate() {
         if !(1..=65_535).contains(&port.port) {
             faults.add(&path.field("ports").index(index).field("port"), format!("{} is no port: 1 to 65535", port.port));

@@ -241,6 +241,43 @@ fn owners_are_named_in_full_and_one_may_be_the_controller() {
     check(&owned(vec![owner("1"), owner("2")]), "pod.metadata.owner_references", "at most one");
 }
 
+#[test]
+fn init_containers_obey_the_rules_of_containers_and_have_names_and_ports_of_their_own() {
+    let init = |change: &dyn Fn(&mut Container)| {
+        pod(|_, spec| {
+            let mut container = Container { name: "setup".into(), command: vec!["true".into()], ..Default::default() };
+            change(&mut container);
+            spec.init_containers.push(container);
+        })
+    };
+    assert_eq!(validate(&init(&|container| container.restart_policy = RestartPolicy::Always as i32)), []);
+    check(&init(&|container| container.command.clear()), "pod.spec.init_containers[0].command", "program");
+    check(&init(&|container| container.name = "main".into()), "pod.spec.init_containers[0].name", "containers[0]");
+    check(&init(&|container| container.restart_policy = 9), "pod.spec.init_containers[0].restart_policy", "OnFailure");
+    let port = ContainerPort { name: "http".into(), ..Default::default() };
+    let taken = init(&|container| container.ports = vec![port.clone()]);
+    check(&taken, "pod.spec.containers[0].ports[0].name", "init_containers[0].ports[0]");
+}
+
+#[test]
+fn a_back_off_has_bounds() {
+    let with = |backoff: RestartBackoff| pod(|_, spec| spec.containers[0].restart_backoff = Some(backoff));
+    let millis = |millis: i64| Some(prost_types::Duration { seconds: millis / 1_000, nanos: (millis % 1_000 * 1_000_000) as i32 });
+    let path = |field: &str| format!("pod.spec.containers[0].restart_backoff.{field}");
+    assert_eq!(validate(&with(RestartBackoff::default())), []);
+    assert_eq!(validate(&with(RestartBackoff { initial: millis(600_000), factor: 1.0, reset: millis(0), ..Default::default() })), []);
+    for initial in [0, 9, -1_000, 86_400_001] {
+        check(&with(RestartBackoff { initial: millis(initial), ..Default::default() }), &path("initial"), "10ms");
+    }
+    for cap in [999, 86_400_001, -5] {
+        check(&with(RestartBackoff { cap: millis(cap), ..Default::default() }), &path("cap"), "initial");
+    }
+    for factor in [0.5, -1.0, 101.0, f64::NAN, f64::INFINITY] {
+        check(&with(RestartBackoff { factor, ..Default::default() }), &path("factor"), "1 to 100");
+    }
+    check(&with(RestartBackoff { reset: millis(-1_000), ..Default::default() }), &path("reset"), "negative");
+}
+
 #[track_caller]
 fn check_update(old: &Object, new: &Object, path: &str) {
     let violations = validate_update(old, new);
@@ -253,6 +290,10 @@ fn a_pods_spec_does_not_change() {
     check_update(&old, &pod(|_, spec| spec.containers[0].args = vec!["--fast".into()]), "pod.spec.containers[0].args");
     check_update(&old, &pod(|_, spec| spec.restart_policy = RestartPolicy::Never as i32), "pod.spec.restart_policy");
     check_update(&old, &pod(|_, spec| spec.containers.clear()), "pod.spec.containers");
+    check_update(&old, &pod(|_, spec| spec.init_containers.push(Container::default())), "pod.spec.init_containers");
+    check_update(&old, &pod(|_, spec| spec.containers[0].restart_policy = 3), "pod.spec.containers[0].restart_policy");
+    let backoff = Some(RestartBackoff { factor: 3.0, ..Default::default() });
+    check_update(&old, &pod(|_, spec| spec.containers[0].restart_backoff = backoff), "pod.spec.containers[0].restart_backoff");
     let labelled = pod(|meta, _| meta.labels = [("a".into(), "b".into())].into());
     assert_eq!(validate_update(&old, &labelled), []);
 }

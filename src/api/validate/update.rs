@@ -35,12 +35,16 @@ pub fn validate_update(old: &Object, new: &Object) -> Vec<Violation> {
 const POD_RULE: &str = "can't change in a pod that exists; delete the pod and create it anew";
 
 fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Faults) {
-    if old.containers.len() == new.containers.len() {
-        for (index, (old, new)) in old.containers.iter().zip(&new.containers).enumerate() {
-            check_container(&path.field("containers").index(index), old, new, faults);
+    for (name, old, new) in
+        [("init_containers", &old.init_containers, &new.init_containers), ("containers", &old.containers, &new.containers)]
+    {
+        if old.len() != new.len() {
+            faults.add(&path.field(name), POD_RULE);
+            continue;
         }
-    } else {
-        faults.add(&path.field("containers"), POD_RULE);
+        for (index, (old, new)) in old.iter().zip(new).enumerate() {
+            check_container(&path.field(name).index(index), old, new, faults);
+        }
     }
     for (field, is_same) in [
         ("restart_policy", old.restart_policy == new.restart_policy),
@@ -57,7 +61,7 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
 }
 
 fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &mut Faults) {
-    let Container { name, command, args, env, working_dir, ports, resources, image } = old;
+    let Container { name, command, args, env, working_dir, ports, resources, image, restart_policy, restart_backoff } = old;
     for (field, is_same) in [
         ("name", *name == new.name),
         ("command", *command == new.command),
@@ -67,6 +71,8 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         ("ports", *ports == new.ports),
         ("resources", *resources == new.resources),
         ("image", *image == new.image),
+        ("restart_policy", *restart_policy == new.restart_policy),
+        ("restart_backoff", *restart_backoff == new.restart_backoff),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

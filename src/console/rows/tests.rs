@@ -96,6 +96,34 @@ fn a_pods_status_is_what_its_containers_suffer_from() {
 }
 
 #[test]
+fn a_pod_that_waits_for_its_init_containers_says_how_many_have_ended() {
+    let container =
+        |name: &str, policy: RestartPolicy| Container { name: name.into(), restart_policy: policy.into(), ..Default::default() };
+    let check = |states: [container_state::State; 2], expected: [&str; 3]| {
+        let mut pod = pod(PodPhase::Pending, vec![waiting("PodInitializing")]);
+        let spec = pod.spec.get_or_insert_default();
+        spec.init_containers = vec![container("fetch", RestartPolicy::Unspecified), container("proxy", RestartPolicy::Always)];
+        let status = pod.status.get_or_insert_default();
+        status.init_container_statuses = ["fetch", "proxy"]
+            .into_iter()
+            .zip(states)
+            .map(|(name, state)| {
+                let runs = matches!(state, container_state::State::Running(_));
+                let state = Some(ContainerState { state: Some(state) });
+                ContainerStatus { name: name.into(), state, started: runs, ready: runs, restart_count: 2, ..Default::default() }
+            })
+            .collect();
+        assert_eq!(row(&pod.into_object(), false, &NOW)[1..4], expected);
+    };
+    check([running(), waiting("PodInitializing")], ["0/2", "Init:0/2", "4"]);
+    check([terminated("Completed", 0, 0), waiting("PodInitializing")], ["0/2", "Init:1/2", "4"]);
+    check([waiting("CrashLoopBackOff"), waiting("PodInitializing")], ["0/2", "Init:CrashLoopBackOff", "4"]);
+    check([terminated("Error", 3, 0), waiting("PodInitializing")], ["0/2", "Init:Error", "4"]);
+    // A sidecar that has started is none that is waited for; from then on only what lasts is counted.
+    check([terminated("Completed", 0, 0), running()], ["1/2", "PodInitializing", "2"]);
+}
+
+#[test]
 fn a_deleted_pod_is_terminating_until_it_has_ended() {
     let check = |phase: PodPhase, state: container_state::State, expected: &str| {
         let mut pod = pod(phase, vec![state]);

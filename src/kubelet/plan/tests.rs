@@ -1,11 +1,18 @@
-use proptest::prelude::*;
+mod order;
+mod property;
 
 use super::*;
+use crate::api::v1::RestartPolicy;
+use crate::kubelet::shim::files::{Cause, Ended};
 
 const NOW: i64 = 1_000_000_000;
 
 fn wanted(policy: RestartPolicy) -> DesiredPod {
-    DesiredPod { containers: vec!["main".into()], restart_policy: policy, deleted: None, is_finished: false, obstacle: None }
+    DesiredPod { containers: vec![container("main", Role::Main, policy)], deleted: None, is_finished: false, obstacle: None }
+}
+
+fn container(name: &str, role: Role, policy: RestartPolicy) -> DesiredContainer {
+    DesiredContainer { name: name.into(), role, policy, backoff: OWN_BACKOFF }
 }
 
 fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
@@ -45,7 +52,7 @@ fn check(desired: Option<&DesiredPod>, observed: Option<&ObservedPod>, expected:
 #[test]
 fn a_new_pod_is_prepared_and_its_containers_start_in_order() {
     let mut desired = wanted(RestartPolicy::Always);
-    desired.containers = vec!["b".into(), "a".into()];
+    desired.containers = ["b", "a"].map(|name| container(name, Role::Main, RestartPolicy::Always)).to_vec();
     check(Some(&desired), None, "prepare, start b (0), start a (0)", None);
 }
 
@@ -96,10 +103,10 @@ fn a_restart_comes_exactly_when_its_wait_is_over() {
 fn ten_quiet_minutes_make_the_next_wait_the_first_again() {
     let next = |lasted| {
         let ObservedRun::Ended { attempt, ended } = ended(attempt(9, 9), Cause::Exited(1), lasted, 0) else { unreachable!() };
-        restart(attempt, &ended)
+        next_start(&container("main", Role::Main, RestartPolicy::Always), Some(&ObservedRun::Ended { attempt, ended }), true)
     };
-    assert_eq!(next(QUIET_TIME), (attempt(10, 1), Some(at(1_000))));
-    assert_eq!(next(QUIET_TIME - Duration::from_millis(1)), (attempt(10, 10), Some(at(300_000))));
+    assert_eq!(next(Duration::from_mins(10)), Some((attempt(10, 1), Some(at(1_000)))));
+    assert_eq!(next(Duration::from_mins(10) - Duration::from_millis(1)), Some((attempt(10, 10), Some(at(300_000)))));
 }
 
 #[test]
@@ -157,7 +164,7 @@ fn a_container_whose_port_is_taken_waits_for_its_next_try() {
 #[test]
 fn one_container_waits_while_another_starts() {
     let mut desired = wanted(RestartPolicy::Always);
-    desired.containers.push("side".into());
+    desired.containers.push(container("side", Role::Main, RestartPolicy::Always));
     let observed = seen(ended(attempt(0, 0), Cause::Exited(1), Duration::ZERO, 0), true);
     check(Some(&desired), Some(&observed), "start side (0)", Some(1_000));
 }
@@ -181,137 +188,43 @@ fn an_end_that_the_kubelet_asked_for_is_followed_by_a_start_without_back_off() {
     check(Some(&desired), Some(&stopped), "start main (5)", None);
 }
 
-/// A pod as any history may have left it, and what a kubelet would make of it.
-#[derive(Clone, Debug)]
-struct World {
-    desired: Option<DesiredPod>,
-    observed: Option<ObservedPod>,
-}
-
-impl World {
-    /// As if every step took no time.
-    fn apply(&mut self, plan: &Plan, now: i64) {
-        for action in &plan.actions {
-            match action {
-                Action::Prepare => self.observed.get_or_insert_default().is_prepared = true,
-                Action::Start { container, attempt } => {
-                    let observed = self.observed.as_mut().expect("prepared before it is started");
-                    assert!(observed.is_prepared, "started without a folder");
-                    let running = ObservedRun::Running { attempt: *attempt, pid: 1, started_at: now };
-                    (observed.is_guarded, observed.stopping) = (true, None);
-                    observed.containers.retain(|known| {
-                        let is_other = known.name != *container;
-                        assert!(is_other || !matches!(known.run, ObservedRun::Running { .. }), "started twice");
-                        is_other
-                    });
-                    observed.containers.push(ObservedContainer { name: container.clone(), run: running, previous: None });
-                }
-                Action::MarkLost => self.end_all(Cause::Lost, now),
-                Action::Drain => assert!(matches!(plan.actions.get(1), Some(Action::Stop { .. })), "drained for nothing: {plan}"),
-                Action::Stop { .. } => {
-                    self.end_all(Cause::Signaled(15), now);
-                    let observed = self.observed.as_mut().expect("only what is there is stopped");
-                    (observed.is_guarded, observed.stopping) = (false, Some(Duration::ZERO));
-                }
-                Action::Release => self.desired = None,
-                Action::Remove => {
-                    let observed = self.observed.take().unwrap_or_default();
-                    assert!(!observed.is_guarded, "removed while something ran: {plan}");
-                }
-            }
-        }
+#[test]
+fn a_container_waits_as_its_own_back_off_says() {
+    let mut desired = wanted(RestartPolicy::Always);
+    let seconds = Duration::from_secs;
+    desired.containers[0].backoff = Backoff { initial: seconds(2), factor: 3.0, cap: seconds(60), reset: seconds(5) };
+    for (streak, lasted, wait) in [(0, 0, 2), (1, 4, 6), (2, 4, 18), (3, 4, 54), (4, 4, 60), (u32::MAX, 4, 60), (4, 5, 2)] {
+        let observed = seen(ended(attempt(7, streak), Cause::Exited(1), seconds(lasted), 0), false);
+        check(Some(&desired), Some(&observed), "", Some(wait * 1_000));
     }
+    desired.containers[0].backoff = Backoff { initial: seconds(7), factor: 1.0, cap: seconds(7), reset: Duration::ZERO };
+    check(Some(&desired), Some(&seen(ended(attempt(7, 9), Cause::Exited(1), seconds(0), 0), false)), "", Some(7_000));
+}
 
-    fn end_all(&mut self, cause: Cause, now: i64) {
-        for container in self.observed.iter_mut().flat_map(|observed| &mut observed.containers) {
-            if let ObservedRun::Running { attempt, started_at, .. } = container.run {
-                let ended = Ended { cause: cause.clone(), started_at, finished_at: now };
-                container.run = ObservedRun::Ended { attempt, ended };
-            }
-        }
+const HOUR: i64 = 60 * 60 * 1_000;
+
+#[test]
+fn a_clock_that_was_set_back_ends_a_wait_instead_of_making_it_an_hour_longer() {
+    let desired = wanted(RestartPolicy::Always);
+    let before = |streak, ago| seen(ended(attempt(3, streak), Cause::Exited(1), Duration::ZERO, ago), false);
+    // It ended an hour ahead of what the clock shows now.
+    check(Some(&desired), Some(&before(5, -HOUR)), "start main (4)", None);
+    check(Some(&desired), Some(&before(5, -1)), "start main (4)", None);
+    let blocked = |retry_in| ObservedRun::Blocked { next: attempt(0, 0), message: "taken".into(), retry_at: at(retry_in), tries: 1 };
+    check(Some(&desired), Some(&seen(blocked(HOUR), false)), "start main (0)", None);
+    check(Some(&desired), Some(&seen(blocked(299_000), false)), "", Some(299_000));
+}
+
+#[test]
+fn after_the_clock_was_set_back_a_crashing_container_backs_off_as_before() {
+    let desired = wanted(RestartPolicy::Always);
+    // The first start after the jump comes at once; its end is of the new time, and the row of failures goes on.
+    let observed = seen(ended(attempt(4, 6), Cause::Exited(1), Duration::from_millis(5), 0), false);
+    check(Some(&desired), Some(&observed), "", Some(64_000));
+    // A run that began before the jump and ended after it lasted less than nothing, and no time at all counts as long.
+    let mut odd = seen(ended(attempt(4, 6), Cause::Exited(1), Duration::ZERO, 0), false);
+    if let ObservedRun::Ended { ended, .. } = &mut odd.containers[0].run {
+        ended.started_at += HOUR;
     }
-}
-
-fn any_attempt() -> impl Strategy<Value = Attempt> {
-    (0..20_u32, 0..12_u32).prop_map(|(number, streak)| Attempt { number, streak })
-}
-
-fn any_run() -> impl Strategy<Value = ObservedRun> {
-    let cause = prop_oneof![
-        (0..3).prop_map(Cause::Exited),
-        Just(Cause::Signaled(9)),
-        Just(Cause::Lost),
-        Just(Cause::StartFailed { code: 127, message: "none".into() }),
-    ];
-    prop_oneof![
-        (any_attempt(), -2_000..2_000_i64, 1..5_u32).prop_map(|(next, offset, tries)| ObservedRun::Blocked {
-            next,
-            message: "taken".into(),
-            retry_at: at(offset),
-            tries
-        }),
-        any_attempt().prop_map(ObservedRun::Starting),
-        any_attempt().prop_map(|attempt| ObservedRun::Running { attempt, pid: 9, started_at: NOW - 1 }),
-        (any_attempt(), cause, 0..1_000_000_u64, 0..1_000_000_i64).prop_map(|(attempt, cause, lasted, ago)| ended(
-            attempt,
-            cause,
-            Duration::from_millis(lasted),
-            ago
-        )),
-    ]
-}
-
-fn any_desired() -> impl Strategy<Value = DesiredPod> {
-    let policy = prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
-    let deleted = proptest::option::weighted(0.3, (0..60_u64).prop_map(Duration::from_secs));
-    let obstacle = proptest::option::weighted(0.1, Just("no runtime".to_owned()));
-    (policy, deleted, proptest::bool::weighted(0.2), obstacle, 1..3_usize).prop_map(
-        |(restart_policy, deleted, is_finished, obstacle, count)| {
-            let containers = ["a", "b"][..count].iter().map(|name| (*name).to_owned()).collect();
-            DesiredPod { containers, restart_policy, deleted, is_finished, obstacle }
-        },
-    )
-}
-
-fn any_observed() -> impl Strategy<Value = ObservedPod> {
-    let runs = proptest::collection::vec((0..2_usize, any_run(), any::<bool>()), 0..3);
-    let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
-    (any::<bool>(), stopping, runs).prop_map(|(is_guarded, stopping, runs)| {
-        let mut containers: Vec<ObservedContainer> = Vec::new();
-        for (index, run, _) in runs {
-            let name = ["a", "b"][index].to_owned();
-            if containers.iter().all(|known| known.name != name) {
-                containers.push(ObservedContainer { name, run, previous: None });
-            }
-        }
-        ObservedPod { is_prepared: !containers.is_empty(), is_guarded, stopping, grace: Duration::from_secs(30), containers }
-    })
-}
-
-proptest! {
-    /// What can't be stopped yet, since its stop goes on, is the one thing that a world without time can't finish in one step.
-    #[test]
-    fn after_a_plan_is_applied_there_is_nothing_left_to_do(
-        desired in proptest::option::weighted(0.8, any_desired()),
-        observed in proptest::option::weighted(0.8, any_observed()),
-    ) {
-        let mut world = World { desired, observed };
-        let first = plan(world.desired.as_ref(), world.observed.as_ref(), &at(0));
-        world.apply(&first, NOW);
-        let second = plan(world.desired.as_ref(), world.observed.as_ref(), &at(0));
-        prop_assert_eq!(&second.actions, &Vec::<Action>::new(), "first {}, then {}", first, second);
-    }
-
-    #[test]
-    fn nothing_is_started_for_a_pod_that_is_deleted_unknown_or_finished(
-        desired in any_desired(), observed in any_observed(), case in 0..3_u8,
-    ) {
-        let desired = match case {
-            0 => None,
-            1 => Some(DesiredPod { deleted: Some(Duration::ZERO), ..desired }),
-            _ => Some(DesiredPod { is_finished: true, ..desired }),
-        };
-        let plan = plan(desired.as_ref(), Some(&observed), &at(0));
-        prop_assert!(!plan.actions.iter().any(|action| matches!(action, Action::Start { .. })), "{}", plan);
-    }
+    check(Some(&desired), Some(&odd), "", Some(64_000));
 }

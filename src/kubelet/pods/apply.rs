@@ -15,7 +15,7 @@ use crate::client::{Backoff, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::environment::{self, Surroundings};
 use crate::kubelet::observe::Blocked;
-use crate::kubelet::plan::{Action, Attempt, Plan, backoff};
+use crate::kubelet::plan::{Action, Attempt, OWN_BACKOFF, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
@@ -72,7 +72,7 @@ impl Pods {
         let before = entry.ports.clone();
         if let Err(PortTaken(message)) = self.ports.claim(uid, pod, container, &mut entry.ports) {
             let tries = entry.blocked.get(container).map_or(0, |blocked| blocked.tries);
-            let retry_at = time::after(now, backoff(tries));
+            let retry_at = time::after(now, OWN_BACKOFF.wait(tries));
             let blocked = Blocked { next: attempt, message, retry_at, tries: tries.saturating_add(1) };
             entry.blocked.insert(container.to_owned(), blocked);
             return Ok(None);
@@ -161,7 +161,7 @@ impl Links {
     /// What the shim is asked for.
     fn run(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt) -> Option<Run> {
         let pod = entry.pod.as_ref()?;
-        let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == name)?;
+        let container = pod.spec.as_ref()?.all_containers().find(|container| container.name == name)?;
         let folder = self.root.pod(uid);
         let services = self.cache.list_in::<Service>(pod.key().namespace());
         let surroundings = Surroundings { base: &self.base_environment, root: self.root.path(), uid, ports: &entry.ports };

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::Timestamp;
@@ -10,7 +11,7 @@ use crate::api::Resource;
 use crate::api::v1::{AssignedPort, Pod, PodStatus};
 use crate::kubelet::observe::Blocked;
 use crate::kubelet::os::{Host, Os};
-use crate::kubelet::plan::{DesiredPod, ObservedPod, backoff};
+use crate::kubelet::plan::{DesiredPod, OWN_BACKOFF, ObservedPod};
 use crate::kubelet::shim::files::PodFolder;
 use crate::time;
 
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     failures: u32,
     /// When to plan again even if nothing happens.
     pub(super) look_again: Option<Timestamp>,
+    /// When that was decided.
+    pub(super) looked_at: Timestamp,
 }
 
 impl Entry {
@@ -50,6 +53,19 @@ impl Entry {
         let ports = read(&folder.ports())?.and_then(|bytes| PodStatus::decode(bytes.as_slice()).ok());
         let is_prepared = pod.is_some() && ports.is_some();
         Ok(Self { pod, is_prepared, ports: ports.unwrap_or_default().ports, ..Self::default() })
+    }
+
+    /// The time to plan again has come, or can't be told any more since the clock went back.
+    pub(super) fn is_due(&self, now: &Timestamp) -> bool {
+        let is_past = |time: &Timestamp| time::millis(time) <= time::millis(now);
+        self.look_again.is_some_and(|time| is_past(&time) || !is_past(&self.looked_at))
+    }
+
+    /// What could not be done is tried again later. A wait that looks longer than any can be is over: the clock went back.
+    pub(super) fn waits_after_failure(&self, now: &Timestamp) -> Option<Timestamp> {
+        let (_, retry_at) = self.failure.as_ref()?;
+        let is_wait = (Duration::from_millis(1)..=OWN_BACKOFF.cap).contains(&time::elapsed(now, retry_at));
+        is_wait.then_some(*retry_at)
     }
 
     /// Keeps the pod for the next kubelet.
@@ -87,7 +103,7 @@ impl Entry {
     /// Something could not be done; the next try is later each time.
     pub(super) fn fail(&mut self, message: String, now: &Timestamp) {
         self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
-        let retry_at = time::after(now, backoff(self.failures));
+        let retry_at = time::after(now, OWN_BACKOFF.wait(self.failures));
         self.look_again = Some(retry_at);
         self.failure = Some((message, retry_at));
     }
@@ -98,5 +114,35 @@ fn read(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp { seconds, nanos: 0 }
+    }
+
+    #[test]
+    fn a_pod_that_waits_is_looked_at_when_it_is_time_or_when_the_clock_was_set_back() {
+        let entry = Entry { look_again: Some(at(1_000)), looked_at: at(900), ..Entry::default() };
+        let due = |now| entry.is_due(&at(now));
+        assert_eq!([due(999), due(1_000), due(900), due(899), due(-2_700)], [false, true, false, true, true]);
+        assert!(!Entry { looked_at: at(900), ..Entry::default() }.is_due(&at(0)), "nothing is waited for");
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_after_its_wait_and_at_once_when_the_clock_was_set_back() {
+        let mut entry = Entry::default();
+        entry.fail("no space".to_owned(), &at(1_000));
+        let waits = |entry: &Entry, now| entry.waits_after_failure(&at(now)).is_some();
+        assert_eq!([waits(&entry, 1_000), waits(&entry, 1_001), waits(&entry, 1_000 - 3_600)], [true, false, false]);
+        entry.fail("no space".to_owned(), &at(1_001));
+        assert_eq!(entry.waits_after_failure(&at(1_002)), Some(at(1_003)), "the wait doubles");
+        // Tried at once after the jump, and then it waits by the new time.
+        entry.fail("no space".to_owned(), &at(-2_600));
+        assert_eq!(entry.waits_after_failure(&at(-2_599)), Some(at(-2_596)));
     }
 }

@@ -4,9 +4,9 @@ use crate::client::{Recorder, subject};
 
 /// Tells people what changed between two statuses of a pod.
 pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &PodStatus) {
-    for container in &now.container_statuses {
+    for container in now.init_container_statuses.iter().chain(&now.container_statuses) {
         let state = container.state.as_ref().and_then(|state| state.state.as_ref());
-        let known = before.container_statuses.iter().find(|known| known.name == container.name);
+        let known = before.init_container_statuses.iter().chain(&before.container_statuses).find(|known| known.name == container.name);
         let known = known.and_then(|known| known.state.as_ref()?.state.as_ref());
         if state == known {
             continue;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::v1::{PodPhase, RestartPolicy};
-use crate::kubelet::plan::Attempt;
+use crate::kubelet::plan::{Attempt, OWN_BACKOFF};
 
 const NOW: Timestamp = Timestamp { seconds: 1_000, nanos: 0 };
 
@@ -30,8 +30,91 @@ fn seen(container: ObservedContainer) -> ObservedPod {
 }
 
 fn make(policy: RestartPolicy, before: &PodStatus, observed: Option<&ObservedPod>) -> PodStatus {
-    let desired = DesiredPod { containers: vec!["main".into()], restart_policy: policy, deleted: None, is_finished: false, obstacle: None };
+    let desired = DesiredPod { containers: vec![wanted("main", Role::Main, policy)], deleted: None, is_finished: false, obstacle: None };
     status(&Facts { before, desired: &desired, observed, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW })
+}
+
+fn wanted(name: &str, role: Role, policy: RestartPolicy) -> DesiredContainer {
+    DesiredContainer { name: name.into(), role, policy, backoff: OWN_BACKOFF }
+}
+
+/// The status of a pod with an init container, a sidecar and a main container that is not started again.
+fn make_with_init(before: &PodStatus, observed: Option<&ObservedPod>) -> PodStatus {
+    let containers = vec![
+        wanted("fetch", Role::Init, RestartPolicy::Never),
+        wanted("proxy", Role::Sidecar, RestartPolicy::Always),
+        wanted("main", Role::Main, RestartPolicy::Never),
+    ];
+    let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None };
+    status(&Facts { before, desired: &desired, observed, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW })
+}
+
+fn named(name: &str, container: ObservedContainer) -> ObservedContainer {
+    ObservedContainer { name: name.into(), ..container }
+}
+
+/// The state of each container in one word, as in `fetch Terminated, proxy Running ready`.
+fn words(status: &PodStatus) -> String {
+    let word = |container: &ContainerStatus| {
+        let state = match container.state.as_ref().and_then(|state| state.state.as_ref()) {
+            Some(container_state::State::Waiting(waiting)) => waiting.reason.clone(),
+            Some(container_state::State::Running(_)) => "Running".to_owned(),
+            Some(container_state::State::Terminated(ended)) => ended.reason.clone(),
+            None => String::new(),
+        };
+        format!("{} {state}{}", container.name, if container.ready { " ready" } else { "" })
+    };
+    status.init_container_statuses.iter().chain(&status.container_statuses).map(word).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_pod_tells_how_far_its_init_containers_are() {
+    let condition_of = |status: &PodStatus, name| condition::get(&status.conditions, name).cloned().unwrap();
+    let first = make_with_init(&PodStatus::default(), None);
+    assert_eq!(words(&first), "fetch ContainerCreating, proxy PodInitializing, main PodInitializing");
+    let initialized = condition_of(&first, condition::INITIALIZED);
+    assert_eq!((initialized.status(), initialized.message.as_str()), (ConditionStatus::False, "waits for fetch, proxy"));
+
+    let pod = |containers: Vec<ObservedContainer>| ObservedPod { containers, ..seen(running()) };
+    let fetched = named("fetch", finished(Cause::Exited(0)));
+    let second = make_with_init(&first, Some(&pod(vec![fetched.clone(), named("proxy", running())])));
+    assert_eq!(words(&second), "fetch Completed ready, proxy Running ready, main ContainerCreating");
+    assert_eq!((second.phase(), condition::is_true(&second.conditions, condition::INITIALIZED)), (PodPhase::Pending, true));
+
+    let third = make_with_init(&second, Some(&pod(vec![fetched.clone(), named("proxy", running()), running()])));
+    assert_eq!((third.phase(), condition::is_true(&third.conditions, condition::READY)), (PodPhase::Running, true));
+    assert!(third.init_container_statuses[1].started && third.container_statuses[0].started);
+
+    // A sidecar that is down makes the pod unready and nothing else.
+    let down = named("proxy", finished(Cause::Exited(1)));
+    let fourth = make_with_init(&third, Some(&pod(vec![fetched.clone(), down.clone(), running()])));
+    assert_eq!(words(&fourth), "fetch Completed ready, proxy CrashLoopBackOff, main Running ready");
+    let ready = condition_of(&fourth, condition::CONTAINERS_READY);
+    assert_eq!((ready.status(), ready.message.as_str()), (ConditionStatus::False, "not ready: proxy"));
+    assert!(condition::is_true(&fourth.conditions, condition::INITIALIZED));
+}
+
+#[test]
+fn a_pod_succeeds_when_its_sidecars_have_ended_after_its_main_containers() {
+    let before = PodStatus { phase: PodPhase::Running.into(), ..Default::default() };
+    let pod = |proxy: ObservedContainer| {
+        let containers = vec![named("fetch", finished(Cause::Exited(0))), named("proxy", proxy), finished(Cause::Exited(0))];
+        ObservedPod { containers, ..seen(running()) }
+    };
+    assert_eq!(make_with_init(&before, Some(&pod(running()))).phase(), PodPhase::Running);
+    let over = make_with_init(&before, Some(&pod(finished(Cause::Signaled(15)))));
+    assert_eq!((over.phase(), words(&over).as_str()), (PodPhase::Succeeded, "fetch Completed ready, proxy Error, main Completed"));
+    assert_eq!(condition::get(&over.conditions, condition::READY).unwrap().reason, "PodCompleted");
+    // One that no shim lived to start has no process to wait for.
+    let starting = container(ObservedRun::Starting(Attempt::default()), None);
+    assert_eq!(make_with_init(&before, Some(&ObservedPod { is_guarded: false, ..pod(starting) })).phase(), PodPhase::Succeeded);
+}
+
+#[test]
+fn a_pod_whose_init_container_fails_for_good_has_failed() {
+    let observed = ObservedPod { containers: vec![named("fetch", finished(Cause::Exited(3)))], ..seen(running()) };
+    let status = make_with_init(&PodStatus::default(), Some(&observed));
+    assert_eq!((status.phase(), words(&status).as_str()), (PodPhase::Failed, "fetch Error, proxy PodInitializing, main PodInitializing"));
 }
 
 fn waiting_reason(status: &PodStatus) -> &str {

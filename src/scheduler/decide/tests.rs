@@ -1,7 +1,7 @@
 use super::super::fleet::Fleet;
 use super::*;
 use crate::api::v1::{
-    ConditionStatus, Container, ContainerPort, Node, NodeSpec, NodeStatus, ObjectMeta, Pod, PodSpec, ResourceRequirements,
+    ConditionStatus, Container, ContainerPort, Node, NodeSpec, NodeStatus, ObjectMeta, Pod, PodSpec, ResourceRequirements, RestartPolicy,
 };
 use crate::api::{Kind, ObjectKey, Resource, condition};
 
@@ -128,6 +128,27 @@ fn a_limit_without_a_request_is_set_aside() {
     let nodes = [("n1", "ready; can runtime.process; can cpu-limits; cpu=2")];
     check(&nodes, &["limit cpu=2; at n1"], "request cpu=1", "0/1 nodes fit: 1 has too little cpu left");
     check(&nodes, &["limit cpu=2; request cpu=1; at n1"], "request cpu=1", "n1");
+}
+
+#[test]
+fn init_containers_need_room_before_the_main_ones_and_sidecars_beside_all_that_follow() {
+    let container = |name: &str, policy: RestartPolicy, cpu: &str| Container {
+        name: name.into(),
+        restart_policy: policy.into(),
+        resources: Some(ResourceRequirements { requests: [("cpu".into(), cpu.into())].into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let cpu = |init: &[(RestartPolicy, &str)], main: &str| {
+        let init_containers = init.iter().map(|(policy, cpu)| container("init", *policy, cpu)).collect();
+        let spec = PodSpec { init_containers, containers: vec![container("main", RestartPolicy::Unspecified, main)], ..Default::default() };
+        Needs::of(&Pod { spec: Some(spec), ..Default::default() }).amounts.cpu_millis
+    };
+    let (init, sidecar) = (RestartPolicy::Unspecified, RestartPolicy::Always);
+    assert_eq!(cpu(&[(init, "2"), (init, "3")], "1"), 3_000);
+    assert_eq!(cpu(&[(init, "1")], "3"), 3_000);
+    assert_eq!(cpu(&[(sidecar, "1"), (init, "3")], "2"), 4_000);
+    assert_eq!(cpu(&[(init, "3"), (sidecar, "1")], "2"), 3_000);
+    assert_eq!(cpu(&[(sidecar, "1"), (sidecar, "1")], "2"), 4_000);
 }
 
 #[test]

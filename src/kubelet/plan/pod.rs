@@ -1,0 +1,166 @@
+//! A pod as it should be and as it is, as far as deciding needs.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+
+use super::restart::{Backoff, next_start};
+use crate::api::Role;
+use crate::api::v1::RestartPolicy;
+use crate::kubelet::shim::files::{Cause, Ended};
+
+/// A pod as it should be. Made by `observe`, which has checked it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DesiredPod {
+    /// Its containers, in the order in which they start: init containers and sidecars come first.
+    pub(crate) containers: Vec<DesiredContainer>,
+    /// Set when the pod is being deleted: how long its processes may take to end.
+    pub(crate) deleted: Option<Duration>,
+    /// True when its status says that it has ended for good.
+    pub(crate) is_finished: bool,
+    /// Why this node can't run it, if it can't.
+    pub(crate) obstacle: Option<String>,
+}
+
+/// A container as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DesiredContainer {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it is for.
+    pub(crate) role: Role,
+    /// When it is started again after it has ended.
+    pub(crate) policy: RestartPolicy,
+    /// How long it waits for that.
+    pub(crate) backoff: Backoff,
+}
+
+/// A pod as it is on this machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ObservedPod {
+    /// Its folder, bell and ports are there.
+    pub(crate) is_prepared: bool,
+    /// Its shim lives.
+    pub(crate) is_guarded: bool,
+    /// The grace period of the stop that it was told.
+    pub(crate) stopping: Option<Duration>,
+    /// How long its processes may take to end if nobody says otherwise.
+    pub(crate) grace: Duration,
+    /// What is known of its containers; one that was never asked for is absent.
+    pub(crate) containers: Vec<ObservedContainer>,
+}
+
+/// A container as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ObservedContainer {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its latest run.
+    pub(crate) run: ObservedRun,
+    /// How the run before that ended.
+    pub(crate) previous: Option<Ended>,
+}
+
+/// The latest run of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ObservedRun {
+    /// It could not be asked for, since a port that it needs is taken.
+    Blocked {
+        /// Which run.
+        next: Attempt,
+        /// Why, as a sentence.
+        message: String,
+        /// When to try again.
+        retry_at: Timestamp,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// The shim was asked for it and has not answered yet.
+    Starting(Attempt),
+    /// It runs, unless the pod is not guarded.
+    Running {
+        /// Which run.
+        attempt: Attempt,
+        /// The main process.
+        pid: i32,
+        /// Since when, in milliseconds since 1970.
+        started_at: i64,
+    },
+    /// It has ended.
+    Ended {
+        /// Which run.
+        attempt: Attempt,
+        /// How.
+        ended: Ended,
+    },
+}
+
+/// Which run of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// From 0.
+    pub(crate) number: u32,
+    /// How many runs before it ended without a long one in between.
+    pub(crate) streak: u32,
+}
+
+impl DesiredPod {
+    /// Whether nothing of it shall run any more by itself: its main containers have ended for good, or an init container has failed for good.
+    pub(crate) fn is_over(&self, observed: Option<&ObservedPod>) -> bool {
+        let Some(observed) = observed else { return false };
+        let ended = |container: &DesiredContainer| match observed.get(&container.name).map(|known| &known.run) {
+            Some(run @ ObservedRun::Ended { ended, .. }) if next_start(container, Some(run), true).is_none() => Some(ended.is_well()),
+            _ => None,
+        };
+        let mut main = self.containers.iter().filter(|container| container.role == Role::Main).peekable();
+        let has_main = main.peek().is_some();
+        let failed = |container: &DesiredContainer| container.role == Role::Init && ended(container) == Some(false);
+        self.containers.iter().any(failed) || has_main && main.all(|container| ended(container).is_some())
+    }
+
+    /// The names of the init containers and sidecars that the main containers still wait for.
+    pub(crate) fn uninitialized(&self, observed: Option<&ObservedPod>) -> Vec<&str> {
+        let known = |container: &DesiredContainer| observed.and_then(|observed| observed.get(&container.name));
+        let begun = |container: &DesiredContainer| container.role == Role::Main && known(container).is_some();
+        if self.containers.iter().any(begun) {
+            return Vec::new();
+        }
+        let is_up = |container: &DesiredContainer| match (container.role, known(container).map(|known| &known.run)) {
+            (Role::Main, _) => true,
+            (Role::Init, Some(ObservedRun::Ended { ended, .. })) => ended.is_well(),
+            (Role::Sidecar, Some(ObservedRun::Running { .. })) => true,
+            _ => false,
+        };
+        self.containers.iter().filter(|container| !is_up(container)).map(|container| container.name.as_str()).collect()
+    }
+}
+
+impl ObservedPod {
+    /// What is known of a container.
+    pub(crate) fn get(&self, name: &str) -> Option<&ObservedContainer> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    /// There may be processes of it.
+    pub(super) fn may_run(&self) -> bool {
+        self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. } | ObservedRun::Starting(_)))
+    }
+
+    /// Something ran whose shim is gone.
+    pub(super) fn has_lost_run(&self) -> bool {
+        !self.is_guarded && self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. }))
+    }
+}
+
+impl ObservedContainer {
+    pub(super) fn was_seen_to_end(&self) -> bool {
+        matches!(&self.run, ObservedRun::Ended { ended, .. } if ended.cause != Cause::Lost)
+    }
+}
+
+impl Ended {
+    /// The main process returned 0.
+    pub(crate) fn is_well(&self) -> bool {
+        self.cause == Cause::Exited(0)
+    }
+}
