@@ -8,6 +8,8 @@ use super::v1::{Condition, ConditionStatus};
 pub const READY: &str = "Ready";
 /// Of a pod all containers are ready.
 pub const CONTAINERS_READY: &str = "ContainersReady";
+/// Of a pod that takes its limits as best effort: its node enforces all of them.
+pub const LIMITS_ENFORCED: &str = "LimitsEnforced";
 /// Of a pod all init containers have ended well and all sidecars have started.
 pub const INITIALIZED: &str = "Initialized";
 /// A pod has a node.

@@ -65,7 +65,7 @@ fn default_pod(pod: &mut v1::Pod) {
             }
             // As in Kubernetes: who says how much it may use at most, and nothing else, wants that much set aside.
             if let Some(resources) = &mut container.resources {
-                for (name, limit) in &resources.limits {
+                for (name, limit) in resources.limits.iter().filter(|(name, _)| *name != "pids") {
                     resources.requests.entry(name.clone()).or_insert_with(|| limit.clone());
                 }
             }

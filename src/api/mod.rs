@@ -6,6 +6,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/messages/bluebird.v1.rs"));
 }
 
+pub mod capability;
 pub mod condition;
 mod config;
 mod containers;

@@ -10,7 +10,7 @@ use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, ObservedContai
 use super::runtime::Found;
 use super::shim::files::{Run, Stage, State};
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
-use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, default_restart_backoff};
+use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart_backoff};
 
 /// Why a run could not be asked for, and when to try again.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,8 @@ pub(crate) fn desired(pod: &Pod, capabilities: &[String]) -> DesiredPod {
         containers: spec.roles().map(|(container, role)| desired_container(spec, container, role)).collect(),
         deleted: deleted.map(|grace| grace.map_or_else(|| grace_of(pod), seconds)),
         is_finished: phase::is_finished(pod.status.as_ref().map_or(PodPhase::Unspecified, |status| status.phase())),
-        obstacle: spec.all_containers().find_map(|container| obstacle(container, capabilities)),
+        obstacle: capability::obstacle(spec, capabilities),
+        unenforced: (spec.best_effort_limits && capability::has_limits(spec)).then(|| capability::unenforced_limits(spec, capabilities)),
     }
 }
 
@@ -51,14 +52,6 @@ pub(crate) fn grace_of(pod: &Pod) -> Duration {
 
 fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// What a container needs and this node can't do. Such a pod is normally never placed here; it is when somebody chose the node himself.
-fn obstacle(container: &Container, capabilities: &[String]) -> Option<String> {
-    let runtime = if container.image.is_empty() { "runtime.process" } else { "runtime.docker" };
-    let limits = container.resources.iter().flat_map(|resources| resources.limits.keys()).map(|resource| format!("{resource}-limits"));
-    let missing = std::iter::once(runtime.to_owned()).chain(limits).find(|needed| !capabilities.contains(needed))?;
-    Some(format!("container {} needs the capability {missing}, which this node lacks", container.name))
 }
 
 /// What there is of a pod on this machine.

@@ -212,6 +212,15 @@ fn conditions(facts: &Facts<'_>, phase: PodPhase, init: &[ContainerStatus], main
     let is_initialized = missing.is_empty() || condition::is_true(&facts.before.conditions, condition::INITIALIZED);
     set(condition::INITIALIZED, is_initialized, "ContainersNotInitialized", sentence(is_initialized, "waits for", &missing));
 
+    if let Some(unenforced) = &facts.desired.unenforced {
+        set(
+            condition::LIMITS_ENFORCED,
+            unenforced.is_empty(),
+            MISSING_CAPABILITY,
+            sentence(unenforced.is_empty(), "this node doesn't enforce the limits", unenforced),
+        );
+    }
+
     let is_stopping = facts.observed.is_some_and(|observed| observed.stopping.is_some());
     let sidecars = facts.desired.containers.iter().filter(|container| container.role != Role::Main).zip(init);
     let sidecars = sidecars.filter(|(container, _)| container.role == Role::Sidecar).map(|(_, status)| status);
@@ -228,7 +237,8 @@ fn conditions(facts: &Facts<'_>, phase: PodPhase, init: &[ContainerStatus], main
     conditions
 }
 
-fn sentence(is_fine: bool, what: &str, names: &[&str]) -> String {
+fn sentence(is_fine: bool, what: &str, names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     if is_fine || names.is_empty() { String::new() } else { format!("{what} {}", names.join(", ")) }
 }
 

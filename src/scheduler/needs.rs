@@ -2,16 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::v1::{Container, Pod, Protocol};
-use crate::api::{Resource, Role, quantity};
-
-/// Runs plain processes.
-pub(super) const RUNTIME_PROCESS: &str = "runtime.process";
-/// Runs OCI images.
-pub(super) const RUNTIME_DOCKER: &str = "runtime.docker";
-/// Enforces limits of `cpu`.
-pub(super) const CPU_LIMITS: &str = "cpu-limits";
-/// Enforces limits of `memory`.
-pub(super) const MEMORY_LIMITS: &str = "memory-limits";
+use crate::api::{Resource, Role, capability, quantity};
 
 /// A port of a node that only one pod can have.
 pub(super) type Port = (Protocol, u32);
@@ -34,6 +25,7 @@ impl Needs {
         let Some(spec) = &pod.spec else { return needs };
         needs.node_selector = spec.node_selector.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         needs.node_selector.sort();
+        needs.capabilities = capability::needed(spec);
         let mut beside = Amounts::default();
         let mut peak = Amounts::default();
         for (container, role) in spec.roles() {
@@ -50,15 +42,11 @@ impl Needs {
     }
 
     fn add(&mut self, container: &Container) {
-        self.capabilities.insert(if container.image.is_empty() { RUNTIME_PROCESS } else { RUNTIME_DOCKER });
         let fixed = container.ports.iter().filter(|port| port.container_port != 0);
         self.ports.extend(fixed.map(|port| match port.protocol() {
             Protocol::Unspecified => (Protocol::Tcp, port.container_port),
             protocol => (protocol, port.container_port),
         }));
-        let Some(resources) = &container.resources else { return };
-        let limited = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS)].into_iter().filter(|(name, _)| resources.limits.contains_key(*name));
-        self.capabilities.extend(limited.map(|(_, capability)| capability));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod init;
 mod machine;
+mod needs;
 mod pods;
 mod processes;
 mod shim;

@@ -81,7 +81,7 @@ pub(super) fn check_quantities(path: &Path<'_>, amounts: &HashMap<String, String
             _ => quantity::bytes(amount),
         };
         if !known.contains(&name.as_str()) {
-            faults.add(&path, format!("is not known; there are {}", known.join(" and ")));
+            faults.add(&path, format!("is not known; there are {}", known.join(", ")));
         } else if let Err(error) = parsed {
             faults.add(&path, format!("{amount:?} {error}"));
         }

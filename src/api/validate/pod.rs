@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::faults::{Faults, Path};
 use super::meta::{check_conditions, check_labels, check_quantities};
 use super::names;
-use crate::api::quantity;
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartBackoff, RestartPolicy};
+use crate::api::{capability, quantity};
 
 /// The most containers of a pod.
 const MAX_CONTAINERS: usize = 32;
@@ -16,8 +16,8 @@ const MAX_GRACE_PERIOD_SECONDS: i64 = 365 * 24 * 60 * 60;
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_hours(24);
 const MAX_BACKOFF_FACTOR: f64 = 100.0;
-/// What a container may ask for.
-const RESOURCES: [&str; 2] = ["cpu", "memory"];
+/// What the scheduler sets aside. What can be limited besides, a node has enough of.
+const REQUESTS: [&str; 2] = ["cpu", "memory"];
 
 pub(super) fn check(path: &Path<'_>, pod: &Pod, faults: &mut Faults) {
     match &pod.spec {
@@ -177,9 +177,15 @@ fn check_ports_across(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
 }
 
 fn check_resources(path: &Path<'_>, resources: &ResourceRequirements, faults: &mut Faults) {
-    check_quantities(&path.field("limits"), &resources.limits, &RESOURCES, faults);
+    let limits = path.field("limits");
+    check_quantities(&limits, &resources.limits, &capability::LIMITS.map(|(name, _)| name), faults);
+    for (name, limit) in &resources.limits {
+        if quantity::bytes(limit) == Ok(0) {
+            faults.add(&limits.key(name), format!("{limit:?} leaves nothing to run with; leave the limit out for none"));
+        }
+    }
     let requests = path.field("requests");
-    check_quantities(&requests, &resources.requests, &RESOURCES, faults);
+    check_quantities(&requests, &resources.requests, &REQUESTS, faults);
     for (name, request) in &resources.requests {
         let Some(limit) = resources.limits.get(name) else { continue };
         let parse = if name == "cpu" { quantity::cpu_millis } else { quantity::bytes };

@@ -176,7 +176,10 @@ fn resources_are_quantities_of_cpu_and_memory() {
     };
     assert_eq!(validate(&resources(&[("cpu", "500m"), ("memory", "64Mi")], &[("cpu", "0.5")])), []);
     check(&resources(&[("cpu", "1,5")], &[]), "pod.spec.containers[0].resources.requests[cpu]", "must be a number");
-    check(&resources(&[("cpus", "1")], &[]), "pod.spec.containers[0].resources.requests[cpus]", "cpu and memory");
+    check(&resources(&[("cpus", "1")], &[]), "pod.spec.containers[0].resources.requests[cpus]", "cpu, memory");
+    check(&resources(&[("pids", "1")], &[]), "pod.spec.containers[0].resources.requests[pids]", "cpu, memory");
+    check(&resources(&[], &[("memory", "0")]), "pod.spec.containers[0].resources.limits[memory]", "nothing to run with");
+    assert_eq!(validate(&resources(&[], &[("pids", "100")])), [], "it is no request");
     check(&resources(&[("cpu", "2")], &[("cpu", "1")]), "pod.spec.containers[0].resources.requests[cpu]", "more than the limit");
 }
 

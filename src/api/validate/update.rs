@@ -50,6 +50,7 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
         ("restart_policy", old.restart_policy == new.restart_policy),
         ("termination_grace_period_seconds", old.termination_grace_period_seconds == new.termination_grace_period_seconds),
         ("node_selector", old.node_selector == new.node_selector),
+        ("best_effort_limits", old.best_effort_limits == new.best_effort_limits),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

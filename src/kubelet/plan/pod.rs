@@ -20,6 +20,8 @@ pub(crate) struct DesiredPod {
     pub(crate) is_finished: bool,
     /// Why this node can't run it, if it can't.
     pub(crate) obstacle: Option<String>,
+    /// Of a pod that takes limits as best effort: those that this node doesn't enforce.
+    pub(crate) unenforced: Option<Vec<String>>,
 }
 
 /// A container as it should be.

@@ -8,7 +8,13 @@ use crate::kubelet::shim::files::{Cause, Ended};
 const NOW: i64 = 1_000_000_000;
 
 fn wanted(policy: RestartPolicy) -> DesiredPod {
-    DesiredPod { containers: vec![container("main", Role::Main, policy)], deleted: None, is_finished: false, obstacle: None }
+    DesiredPod {
+        containers: vec![container("main", Role::Main, policy)],
+        deleted: None,
+        is_finished: false,
+        obstacle: None,
+        unenforced: None,
+    }
 }
 
 fn container(name: &str, role: Role, policy: RestartPolicy) -> DesiredContainer {

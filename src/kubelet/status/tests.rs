@@ -30,7 +30,13 @@ fn seen(container: ObservedContainer) -> ObservedPod {
 }
 
 fn make(policy: RestartPolicy, before: &PodStatus, observed: Option<&ObservedPod>) -> PodStatus {
-    let desired = DesiredPod { containers: vec![wanted("main", Role::Main, policy)], deleted: None, is_finished: false, obstacle: None };
+    let desired = DesiredPod {
+        containers: vec![wanted("main", Role::Main, policy)],
+        deleted: None,
+        is_finished: false,
+        obstacle: None,
+        unenforced: None,
+    };
     status(&Facts { before, desired: &desired, observed, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW })
 }
 
@@ -45,7 +51,7 @@ fn make_with_init(before: &PodStatus, observed: Option<&ObservedPod>) -> PodStat
         wanted("proxy", Role::Sidecar, RestartPolicy::Always),
         wanted("main", Role::Main, RestartPolicy::Never),
     ];
-    let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None };
+    let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None, unenforced: None };
     status(&Facts { before, desired: &desired, observed, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW })
 }
 
@@ -108,6 +114,24 @@ fn a_pod_succeeds_when_its_sidecars_have_ended_after_its_main_containers() {
     // One that no shim lived to start has no process to wait for.
     let starting = container(ObservedRun::Starting(Attempt::default()), None);
     assert_eq!(make_with_init(&before, Some(&ObservedPod { is_guarded: false, ..pod(starting) })).phase(), PodPhase::Succeeded);
+}
+
+#[test]
+fn a_pod_that_takes_limits_as_best_effort_says_which_are_not_enforced() {
+    let told = |unenforced: &[&str]| {
+        let unenforced = Some(unenforced.iter().map(|limit| (*limit).to_owned()).collect());
+        let containers = vec![wanted("main", Role::Main, RestartPolicy::Always)];
+        let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None, unenforced };
+        let before = PodStatus::default();
+        let facts = Facts { before: &before, desired: &desired, observed: None, ports: &[], host_ip: "10.0.0.1", failure: None, now: &NOW };
+        let condition = condition::get(&status(&facts).conditions, condition::LIMITS_ENFORCED).cloned().unwrap();
+        (condition.status(), condition.message)
+    };
+    assert_eq!(told(&[]), (ConditionStatus::True, String::new()));
+    let message = "this node doesn't enforce the limits cpu of main, memory of main".to_owned();
+    assert_eq!(told(&["cpu of main", "memory of main"]), (ConditionStatus::False, message));
+    let plain = make(RestartPolicy::Always, &PodStatus::default(), None);
+    assert_eq!(condition::get(&plain.conditions, condition::LIMITS_ENFORCED), None);
 }
 
 #[test]

@@ -114,8 +114,9 @@ fn any_containers() -> impl Strategy<Value = Vec<DesiredContainer>> {
 fn any_desired() -> impl Strategy<Value = DesiredPod> {
     let deleted = proptest::option::weighted(0.3, (0..60_u64).prop_map(Duration::from_secs));
     let obstacle = proptest::option::weighted(0.1, Just("no runtime".to_owned()));
-    (any_containers(), deleted, proptest::bool::weighted(0.2), obstacle)
-        .prop_map(|(containers, deleted, is_finished, obstacle)| DesiredPod { containers, deleted, is_finished, obstacle })
+    (any_containers(), deleted, proptest::bool::weighted(0.2), obstacle).prop_map(|(containers, deleted, is_finished, obstacle)| {
+        DesiredPod { containers, deleted, is_finished, obstacle, unenforced: None }
+    })
 }
 
 fn any_observed() -> impl Strategy<Value = ObservedPod> {
@@ -174,7 +175,7 @@ proptest! {
     fn whatever_ends_when_a_pod_comes_to_its_end_and_nothing_starts_out_of_order(
         containers in any_containers(), ends in proptest::collection::vec((0..3_usize, 0..2_i32), 0..40),
     ) {
-        let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None };
+        let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None, unenforced: None };
         let mut world = World { desired: Some(desired.clone()), observed: None };
         let mut now = NOW;
         // At last everything ends well, so that every pod whose policies allow it comes to its end.

@@ -1,0 +1,116 @@
+//! What a node can do that another might not, and what of that a pod needs. The scheduler and the kubelet ask the same functions, so that they can't
+//! disagree.
+
+use std::collections::BTreeSet;
+
+use super::v1::{Container, PodSpec};
+
+/// Runs plain processes.
+pub const RUNTIME_PROCESS: &str = "runtime.process";
+/// Runs OCI images.
+pub const RUNTIME_DOCKER: &str = "runtime.docker";
+/// Enforces limits of `cpu`.
+pub const CPU_LIMITS: &str = "cpu-limits";
+/// Enforces limits of `memory`.
+pub const MEMORY_LIMITS: &str = "memory-limits";
+/// Enforces limits of `pids`.
+pub const PIDS_LIMITS: &str = "pids-limits";
+
+/// What can be limited, with the capability that enforces it.
+pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
+
+/// What a container needs its node to be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need<'a> {
+    /// The container's name.
+    pub container: &'a str,
+    /// Without it the container can't be run as its spec says.
+    pub capability: &'static str,
+}
+
+/// Everything that a pod needs its node to be able to do, in the order of its containers.
+pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
+    spec.all_containers().flat_map(|container| {
+        let limits = limits(container).filter(|_| !spec.best_effort_limits);
+        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability));
+        all.map(|capability| Need { container: &container.name, capability })
+    })
+}
+
+/// The capabilities among [`needs`].
+pub fn needed(spec: &PodSpec) -> BTreeSet<&'static str> {
+    needs(spec).map(|need| need.capability).collect()
+}
+
+/// Why a node with these capabilities can't run a pod, if it can't.
+pub fn obstacle(spec: &PodSpec, capabilities: &[String]) -> Option<String> {
+    let Need { container, capability } = needs(spec).find(|need| !has(capabilities, need.capability))?;
+    Some(format!("container {container} needs the capability {capability}, which this node lacks"))
+}
+
+/// The limits that a node with these capabilities doesn't enforce, as `memory of main`: of a pod that runs there all the same.
+pub fn unenforced_limits(spec: &PodSpec, capabilities: &[String]) -> Vec<String> {
+    let of = |container: &Container, resource: &str| format!("{resource} of {}", container.name);
+    let missing = |container| limits(container).filter(|(_, capability)| !has(capabilities, capability));
+    spec.all_containers().flat_map(|container| missing(container).map(move |(resource, _)| of(container, resource))).collect()
+}
+
+/// Whether a pod limits anything.
+pub fn has_limits(spec: &PodSpec) -> bool {
+    spec.all_containers().any(|container| limits(container).next().is_some())
+}
+
+fn runtime(container: &Container) -> &'static str {
+    if container.image.is_empty() { RUNTIME_PROCESS } else { RUNTIME_DOCKER }
+}
+
+/// What of a container is limited, each with the capability for that.
+fn limits(container: &Container) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let given = container.resources.as_ref();
+    LIMITS.into_iter().filter(move |(resource, _)| given.is_some_and(|given| given.limits.contains_key(*resource)))
+}
+
+fn has(capabilities: &[String], needed: &str) -> bool {
+    capabilities.iter().any(|capability| capability == needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1::ResourceRequirements;
+
+    fn container(name: &str, limits: &[&str]) -> Container {
+        let limits = limits.iter().map(|resource| ((*resource).to_owned(), "1".to_owned())).collect();
+        let resources = Some(ResourceRequirements { limits, ..Default::default() });
+        Container { name: name.into(), resources, ..Default::default() }
+    }
+
+    fn check(spec: &PodSpec, capabilities: &[&str], expected: Option<&str>, unenforced: &[&str]) {
+        let capabilities: Vec<String> = capabilities.iter().map(|capability| (*capability).to_owned()).collect();
+        assert_eq!(obstacle(spec, &capabilities).as_deref(), expected);
+        assert_eq!(unenforced_limits(spec, &capabilities), unenforced);
+    }
+
+    #[test]
+    fn a_node_that_lacks_what_a_container_needs_is_no_place_for_its_pod() {
+        let spec = PodSpec {
+            init_containers: vec![container("setup", &["pids"])],
+            containers: vec![container("main", &["memory", "cpu"])],
+            ..Default::default()
+        };
+        assert_eq!(needed(&spec), BTreeSet::from([CPU_LIMITS, MEMORY_LIMITS, PIDS_LIMITS, RUNTIME_PROCESS]));
+        let lacks = |name: &str, capability: &str| format!("container {name} needs the capability {capability}, which this node lacks");
+        let all = ["pids of setup", "cpu of main", "memory of main"];
+        check(&spec, &[], Some(&lacks("setup", RUNTIME_PROCESS)), &all);
+        check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS], Some(&lacks("setup", PIDS_LIMITS)), &["pids of setup", "memory of main"]);
+        check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS, PIDS_LIMITS], Some(&lacks("main", MEMORY_LIMITS)), &["memory of main"]);
+        check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS, PIDS_LIMITS, MEMORY_LIMITS], None, &[]);
+    }
+
+    #[test]
+    fn a_pod_that_takes_limits_as_best_effort_needs_none_of_them() {
+        let spec = PodSpec { containers: vec![container("main", &["memory"])], best_effort_limits: true, ..Default::default() };
+        assert!(has_limits(&spec));
+        check(&spec, &[RUNTIME_PROCESS], None, &["memory of main"]);
+    }
+}
