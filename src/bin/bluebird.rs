@@ -8,9 +8,7 @@ use bluebird::time::Clock;
 use bluebird::{kubelet, telemetry};
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
-        kubelet::shim::main(std::env::args_os());
-    }
+    kubelet::play_role(std::env::args_os());
     telemetry::init("warn");
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

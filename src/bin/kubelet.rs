@@ -5,9 +5,7 @@ use bluebird::time::Clock;
 use bluebird::{arguments, kubelet, telemetry};
 
 fn main() -> anyhow::Result<()> {
-    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
-        kubelet::shim::main(std::env::args_os());
-    }
+    kubelet::play_role(std::env::args_os());
     telemetry::init("info");
     tokio::runtime::Runtime::new()?.block_on(run(arguments::parse()))
 }

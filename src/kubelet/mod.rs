@@ -29,6 +29,7 @@ mod uid;
 mod wakes;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -38,7 +39,7 @@ use std::time::Duration;
 pub use arguments::Arguments;
 pub use node::{address_towards, default_node_name};
 pub use os::asked_to_end;
-use os::{AsyncBell, Os};
+use os::{AsyncBell, Host, Os};
 use pods::{Finished, Links, Pods};
 use report::Reporter;
 use root::Root;
@@ -68,7 +69,8 @@ pub struct Config {
     pub node_ip: Option<IpAddr>,
     /// The node's labels, besides those that the kubelet sets itself.
     pub labels: BTreeMap<String, String>,
-    /// The executable that is run as `<shim_program> shim <pod folder>`, one for each pod: any of BlueBird's own.
+    /// The executable that is run as `<shim_program> shim <pod folder>`, one for each pod, and as `<shim_program> exec-guard …` for each command that is
+    /// run in a container besides: any of BlueBird's own.
     pub shim_program: PathBuf,
     /// Whether this node makes services reachable.
     pub routes: bool,
@@ -121,6 +123,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let (token, reports) = (tasks.token(), Tasks::new(CancellationToken::new()));
     let cache = Cache::start(client.clone(), selectors(&config.node_name), &tasks);
     let reporter = Reporter::new(client.clone());
+    let execs = runtime::Execs::new(root.clone(), shim_program.clone());
     let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
     let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let links = Links {
@@ -128,6 +131,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         host_ip,
         capabilities: capabilities.clone(),
         root: root.clone(),
+        execs,
         processes: runtime::Processes::new(root.clone(), shim_program, clock.clone()),
         base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
         client: client.clone(),
@@ -142,7 +146,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
-    let bell = <os::Host as Os>::AsyncBell::open(&root.bell()).map_err(unusable)?;
+    let bell = <Host as Os>::AsyncBell::open(&root.bell()).map_err(unusable)?;
     let pods = Arc::new(Mutex::new(Pods::adopt(links).map_err(unusable)?));
     let (refuse, refusal) = watch::channel(None);
     let session = session::Session {
@@ -224,6 +228,26 @@ impl Kubelet {
         if let Err(error) = waited {
             tracing::error!(%error, "the last pass could not be awaited");
         }
+    }
+}
+
+/// Does what this program is started for by a kubelet, if that is what it was started for, and ends: `shim FOLDER` guards a pod, `exec-guard …` a command
+/// that was started in a container.
+pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match arguments.get(1).and_then(|role| role.to_str()) {
+        Some("shim") => shim::main(arguments),
+        Some(os::GUARD_ROLE) => {
+            let words: Vec<String> = arguments.iter().skip(2).map(|word| word.to_string_lossy().into_owned()).collect();
+            match Host::guard(&words) {
+                Ok(()) => std::process::exit(0),
+                Err(error) => {
+                    eprintln!("a command can't be guarded: {error}");
+                    std::process::exit(1);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -20,7 +20,7 @@ use super::plan::{self, DesiredPod};
 use super::ports::Ports;
 use super::report::Reporter;
 use super::root::Root;
-use super::runtime::{Processes, shim_ended};
+use super::runtime::{Execs, Processes, shim_ended};
 use super::status::{Facts, status};
 use super::uid::PodUid;
 use super::wakes::{Wakes, Woken};
@@ -44,6 +44,7 @@ pub(crate) struct Links {
     pub(crate) capabilities: Vec<String>,
     pub(crate) root: Arc<Root>,
     pub(crate) processes: Processes,
+    pub(crate) execs: Arc<Execs>,
     pub(crate) base_environment: Environment,
     pub(crate) client: Client,
     pub(crate) cache: Cache,
@@ -276,6 +277,7 @@ impl Links {
             // A new shim takes a moment to lock its pod.
             found.is_guarded |= entry.has_shim();
         }
+        self.execs.end_unless(uid, |container, attempt| found.as_ref().is_some_and(|found| found.runs(container, attempt)));
         let wanted = entry.pod.as_ref().and_then(|pod| self.wanted(&pod.key())).filter(|pod| pod.meta().uid == uid.as_str());
         entry.is_current = knows_all && wanted.is_some();
         match (knows_all, wanted) {

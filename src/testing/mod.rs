@@ -36,7 +36,7 @@ pub(crate) mod cable;
 mod etcd;
 mod node;
 mod ports;
-mod shim;
+pub(crate) mod shim;
 mod witness;
 
 use std::time::Duration;

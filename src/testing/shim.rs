@@ -7,7 +7,7 @@ pub(super) const VARIABLE: &str = "BLUEBIRD_SHIM";
 
 /// The executable: as given, else from the environment, else `kubelet` beside the running executable or one folder above (`cargo test` runs
 /// target/debug/deps/…), else from PATH. Says what to do if there is none.
-pub(super) fn find(given: Option<PathBuf>) -> Result<PathBuf, String> {
+pub(crate) fn find(given: Option<PathBuf>) -> Result<PathBuf, String> {
     if let Some(path) = given.or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from)) {
         return match path.is_file() {
             true => Ok(path),

@@ -24,6 +24,7 @@ impl Os for Host {
 
     type Bell = unix::Bell;
     type AsyncBell = unix::AsyncBell;
+    type Guarded = unix::Guarded;
 
     fn adopt_orphans() -> io::Result<()> {
         Ok(nix::sys::prctl::set_child_subreaper(true)?)
@@ -94,6 +95,10 @@ impl Os for Host {
 
     fn detach() -> io::Result<()> {
         unix::detach()
+    }
+
+    fn guard(arguments: &[String]) -> io::Result<()> {
+        unix::guard::main(arguments)
     }
 
     fn reap() -> io::Result<Reaped> {

@@ -23,6 +23,7 @@ impl Os for Host {
 
     type Bell = unix::Bell;
     type AsyncBell = unix::AsyncBell;
+    type Guarded = unix::Guarded;
 
     /// There is nothing like it here.
     fn adopt_orphans() -> io::Result<()> {
@@ -91,6 +92,10 @@ impl Os for Host {
 
     fn detach() -> io::Result<()> {
         unix::detach()
+    }
+
+    fn guard(arguments: &[String]) -> io::Result<()> {
+        unix::guard::main(arguments)
     }
 
     fn reap() -> io::Result<Reaped> {

@@ -6,6 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::shim::files::{Cause, Run};
+
 #[cfg(unix)]
 mod unix;
 
@@ -83,6 +87,8 @@ pub(crate) trait Os {
     type Bell: Bell;
     /// A kubelet's bell.
     type AsyncBell: AsyncBell;
+    /// A command that was started in a container, besides what the container is.
+    type Guarded: Guarded;
 
     /// Makes a bell, unless it is there.
     fn make_bell(path: &Path) -> io::Result<()>;
@@ -112,6 +118,9 @@ pub(crate) trait Os {
     /// Starts the main process of a container, in a session of its own; gives its pid. Where the system can do it, it and all that it starts
     /// end with this process.
     fn spawn(command: &mut Command, container: &str) -> io::Result<i32>;
+
+    /// Guards one command, in a process of its own, where the system needs that: see [`Guarded`]. The arguments are what follows the role.
+    fn guard(arguments: &[String]) -> io::Result<()>;
 
     /// The next child that has ended, without waiting.
     fn reap() -> io::Result<Reaped>;
@@ -177,4 +186,46 @@ pub(crate) trait AsyncBell: Sized + Send + Sync + 'static {
 
     /// Waits until it rings: the words, one per line, that came since the last time. The last may be cut short when there were too many.
     fn heard(&self) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
+}
+
+/// The first argument of a process that is to guard a command.
+pub(crate) const GUARD_ROLE: &str = "exec-guard";
+
+/// A command with all that it has started. All of it ends when this is dropped, and when this process ends, however it ends; and what the command has
+/// started ends with the command.
+pub(crate) trait Guarded: Sized + Send + Sync + 'static {
+    /// Starts the command of a run in its environment and folder. `program` is the executable that may be run in [`GUARD_ROLE`]. That it can't be
+    /// executed is told by [`Guarded::ended`].
+    fn start(program: &Path, run: &Run, wiring: Wiring) -> impl Future<Output = io::Result<(Self, Streams)>> + Send;
+
+    /// Waits until nothing of it is left; how it ended. Cancelling this loses nothing. An error when that can't be known.
+    fn ended(&mut self) -> impl Future<Output = io::Result<Cause>> + Send;
+
+    /// Tells a command with a terminal how large its window is now.
+    fn resize(&self, size: TerminalSize) -> io::Result<()>;
+}
+
+/// How a command is to be wired up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wiring {
+    /// It has a standard input; otherwise it reads nothing.
+    pub(crate) stdin: bool,
+    /// It runs in a terminal of this size.
+    pub(crate) terminal: Option<TerminalSize>,
+}
+
+/// The size of a terminal's window, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TerminalSize {
+    pub(crate) columns: u16,
+    pub(crate) rows: u16,
+}
+
+/// Our ends of a command's streams.
+pub(crate) struct Streams {
+    /// Dropping it closes the command's input; of a terminal only shutting it down does.
+    pub(crate) stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
+    pub(crate) stdout: Box<dyn AsyncRead + Send + Sync + Unpin>,
+    /// `None` in a terminal, where everything is written to one place.
+    pub(crate) stderr: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
 }

@@ -1,8 +1,12 @@
 //! What Linux and macOS share.
 
+pub(super) mod guard;
+mod guarded;
+mod terminal;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +21,8 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use guarded::Guarded;
 
 use super::Reaped;
 
@@ -40,21 +46,13 @@ impl super::Bell for Bell {
 
     fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         // A millisecond more than asked for: a wait that ends before its deadline would only be repeated.
-        let timeout = timeout
-            .map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX));
-        match nix::poll::poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let timeout = timeout.map(|timeout| timeout + Duration::from_millis(1));
+        poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout)?;
         self.take().map(drop)
     }
 
     fn ring_at_child_end(&self) -> io::Result<()> {
-        CHILD_BELL.store(self.0.as_raw_fd(), Ordering::Relaxed);
-        let action = SigAction::new(SigHandler::Handler(child_ended), SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP, SigSet::empty());
-        // SAFETY: the handler only writes to a pipe, which is allowed in a signal handler.
-        unsafe { signal::sigaction(Signal::SIGCHLD, &action) }?;
-        Ok(())
+        ring_at_child_end(self.0.as_raw_fd())
     }
 }
 
@@ -75,6 +73,24 @@ impl Bell {
     }
 }
 
+/// Waits until there is something to read, or something has broken; for ever without a time.
+fn poll(descriptors: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    let timeout = timeout.map_or(PollTimeout::NONE, |timeout| PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX));
+    match nix::poll::poll(descriptors, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes a byte to this descriptor whenever a child ends.
+fn ring_at_child_end(descriptor: RawFd) -> io::Result<()> {
+    CHILD_BELL.store(descriptor, Ordering::Relaxed);
+    let action = SigAction::new(SigHandler::Handler(child_ended), SaFlags::SA_RESTART | SaFlags::SA_NOCLDSTOP, SigSet::empty());
+    // SAFETY: the handler only writes to a pipe, which is allowed in a signal handler.
+    unsafe { signal::sigaction(Signal::SIGCHLD, &action) }?;
+    Ok(())
+}
+
 static CHILD_BELL: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn child_ended(_: libc::c_int) {
@@ -89,7 +105,7 @@ extern "C" fn child_ended(_: libc::c_int) {
 pub(crate) struct AsyncBell(AsyncFd<Bell>);
 
 impl AsRawFd for Bell {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+    fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
@@ -164,9 +180,13 @@ pub(super) fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// What a new process does between fork and exec: own session, signals as a new program expects them.
+/// What a new process does between fork and exec: own session, with the terminal that it reads, if it does; signals as a new program expects them.
 pub(super) fn begin_session() -> io::Result<()> {
     nix::unistd::setsid()?;
+    // SAFETY: system calls without pointers.
+    if unsafe { libc::isatty(0) == 1 && libc::ioctl(0, libc::TIOCSCTTY as _, 0) == -1 } {
+        return Err(io::Error::last_os_error());
+    }
     for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE, Signal::SIGCHLD] {
         // SAFETY: the default action runs no code of ours.
         unsafe { signal::signal(default, SigHandler::SigDfl) }?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 
-use super::{Os, Process, Reaped};
+use super::{Os, Process, Reaped, Streams, TerminalSize, Wiring};
+use crate::kubelet::shim::files::{Cause, Run};
 
 /// Windows.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl Os for Host {
 
     type Bell = Bell;
     type AsyncBell = AsyncBell;
+    type Guarded = Guarded;
 
     fn make_bell(_: &Path) -> io::Result<()> {
         unsupported()
@@ -69,6 +71,10 @@ impl Os for Host {
     }
 
     fn spawn(_: &mut Command, _: &str) -> io::Result<i32> {
+        unsupported()
+    }
+
+    fn guard(_: &[String]) -> io::Result<()> {
         unsupported()
     }
 
@@ -155,5 +161,23 @@ impl super::AsyncBell for AsyncBell {
 
     async fn heard(&self) -> io::Result<Vec<u8>> {
         std::future::pending().await
+    }
+}
+
+/// There can be none yet.
+#[derive(Debug)]
+pub(crate) enum Guarded {}
+
+impl super::Guarded for Guarded {
+    async fn start(_: &Path, _: &Run, _: Wiring) -> io::Result<(Self, Streams)> {
+        unsupported()
+    }
+
+    async fn ended(&mut self) -> io::Result<Cause> {
+        match *self {}
+    }
+
+    fn resize(&self, _: TerminalSize) -> io::Result<()> {
+        match *self {}
     }
 }

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
-use crate::kubelet::shim::files::{Desired, PodFolder, Run, State, Stop};
+use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Run, Stage, State, Stop};
 use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
 use crate::kubelet::uid::PodUid;
 use crate::time::{self, Clock};
@@ -35,6 +35,14 @@ pub(crate) struct Found {
     pub(crate) state: State,
 }
 
+impl Found {
+    /// Whether this run of a container runs now.
+    pub(crate) fn runs(&self, container: &str, attempt: u32) -> bool {
+        let runs = |state: &ContainerState| state.attempt == attempt && matches!(state.stage, Stage::Running { .. });
+        self.is_guarded && self.state.get(container).is_some_and(runs)
+    }
+}
+
 impl Processes {
     pub(crate) fn new(root: Arc<Root>, shim_program: PathBuf, clock: Clock) -> Self {
         Self { root, shim_program, clock }
@@ -47,17 +55,7 @@ impl Processes {
 
     /// Looks at a pod; `None` when there is no trace of it.
     pub(crate) fn look(&self, uid: &PodUid) -> io::Result<Option<Found>> {
-        let folder = self.root.pod(uid);
-        if !folder.path().exists() {
-            return Ok(None);
-        }
-        // The lock first: when it is free, the state is the last one.
-        let is_guarded = is_locked(&folder)?;
-        let (desired, state) = (folder.read_desired(), folder.read_state());
-        if is_guarded {
-            return Ok(Some(Found { is_guarded, desired: desired?, state: state? }));
-        }
-        Ok(Some(Found { is_guarded, desired: or_nothing(desired)?, state: or_nothing(state)? }))
+        look(&self.root.pod(uid))
     }
 
     /// Makes the pod's folder.
@@ -157,6 +155,20 @@ impl Processes {
         }
         Ok(())
     }
+}
+
+/// As [`Processes::look`].
+pub(super) fn look(folder: &PodFolder) -> io::Result<Option<Found>> {
+    if !folder.path().exists() {
+        return Ok(None);
+    }
+    // The lock first: when it is free, the state is the last one.
+    let is_guarded = is_locked(folder)?;
+    let (desired, state) = (folder.read_desired(), folder.read_state());
+    if is_guarded {
+        return Ok(Some(Found { is_guarded, desired: desired?, state: state? }));
+    }
+    Ok(Some(Found { is_guarded, desired: or_nothing(desired)?, state: or_nothing(state)? }))
 }
 
 /// Kills what carries the mark of a root folder and belongs to a doomed pod; until nothing is found any more, since a process may start others

@@ -15,17 +15,23 @@ const NOT_EXECUTABLE: i32 = 126;
 
 /// Starts a run; gives the pid of its main process.
 pub(super) fn launch(run: &Run) -> Result<i32, Cause> {
+    let mut command = command(run)?;
+    let (output, errors) = open_log(&run.log)
+        .map_err(|error| failed(NOT_EXECUTABLE, format!("the log file {} can't be opened: {error}", run.log.display())))?;
+    command.stdin(Stdio::null()).stdout(output).stderr(errors);
+    Host::spawn(&mut command, &run.container).map_err(|error| explain(run, &error))
+}
+
+/// The command of a run, complete but for its streams.
+pub(crate) fn command(run: &Run) -> Result<Command, Cause> {
     let Some((program, arguments)) = run.command.split_first() else {
         return Err(failed(NOT_FOUND, "the container names no command".to_owned()));
     };
     check_folder(&run.working_dir).map_err(|why| failed(NOT_EXECUTABLE, why))?;
-    let (output, errors) = open_log(&run.log)
-        .map_err(|error| failed(NOT_EXECUTABLE, format!("the log file {} can't be opened: {error}", run.log.display())))?;
-
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(run.env.iter().map(|(name, value)| (name, value)));
-    command.current_dir(&run.working_dir).stdin(Stdio::null()).stdout(output).stderr(errors);
-    Host::spawn(&mut command, &run.container).map_err(|error| explain(program, run, &error))
+    command.current_dir(&run.working_dir);
+    Ok(command)
 }
 
 fn check_folder(folder: &Path) -> Result<(), String> {
@@ -45,7 +51,9 @@ fn open_log(path: &Path) -> io::Result<(File, File)> {
     Ok((log.try_clone()?, log))
 }
 
-fn explain(program: &str, run: &Run, error: &io::Error) -> Cause {
+/// Why a command could not be started.
+pub(crate) fn explain(run: &Run, error: &io::Error) -> Cause {
+    let program = run.command.first().map_or("", String::as_str);
     let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     match error.kind() {
         io::ErrorKind::NotFound if program.contains(std::path::MAIN_SEPARATOR) => {

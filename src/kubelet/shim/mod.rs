@@ -5,7 +5,7 @@
 //! nothing runs and nothing is to be started; the kubelet starts another one when that changes.
 
 pub(crate) mod files;
-mod launch;
+pub(crate) mod launch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
