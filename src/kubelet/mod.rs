@@ -9,6 +9,7 @@
 mod arguments;
 mod drain;
 mod environment;
+mod kept;
 mod logs;
 mod node;
 mod observe;
@@ -126,6 +127,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let execs = runtime::Execs::new(root.clone(), shim_program.clone());
     let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
     let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let unsynced = Arc::<kept::Unsynced>::default();
     let links = Links {
         node_name: config.node_name.clone(),
         host_ip,
@@ -141,6 +143,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         drains: drains.clone(),
         wakes: wakes.clone(),
         finished: finished.clone(),
+        unsynced: unsynced.clone(),
         has_joined: has_joined.clone(),
         stops_all: stops_all.clone(),
         clock: clock.clone(),
@@ -169,6 +172,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     };
 
     reports.spawn("reporter", reporter.run(reports.token()));
+    tasks.spawn("unsynced files", unsynced.run(token.clone()));
     tasks.spawn("bell", run::listen(bell, wakes.clone(), token.clone()));
     tasks.spawn("drains", drains.run(cache.clone(), wakes.clone(), token.clone()));
     tasks.spawn("session", session.run(token.clone()));

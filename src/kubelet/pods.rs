@@ -3,6 +3,7 @@
 mod apply;
 mod entry;
 mod events;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,10 +13,14 @@ use std::time::Duration;
 
 use entry::Entry;
 use prost_types::Timestamp;
+use services::Services;
+use tokio::time::Instant;
 
 use super::drain::Drains;
 use super::environment::Environment;
+use super::kept::Unsynced;
 use super::observe;
+use super::os::{Host, Os};
 use super::plan::{self, DesiredPod};
 use super::ports::Ports;
 use super::report::Reporter;
@@ -24,7 +29,7 @@ use super::runtime::{Execs, Processes, shim_ended};
 use super::status::{Facts, status};
 use super::uid::PodUid;
 use super::wakes::{Wakes, Woken};
-use crate::api::v1::{Pod, PodStatus};
+use crate::api::v1::{Pod, PodStatus, Service};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::client::{Cache, Cached, Client, Recorder};
 use crate::tasks::Tasks;
@@ -53,6 +58,7 @@ pub(crate) struct Links {
     pub(crate) drains: Arc<Drains>,
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) finished: Arc<Finished>,
+    pub(crate) unsynced: Arc<Unsynced>,
     /// Set when the apiserver's cluster is known to be the one whose pods these are.
     pub(crate) has_joined: Arc<AtomicBool>,
     /// Set when all pods shall end, since the kubelet's owner goes away with them.
@@ -88,27 +94,35 @@ pub(crate) struct Pods {
     /// An object of one name may have been several pods, one after the other.
     by_key: BTreeMap<ObjectKey, BTreeSet<PodUid>>,
     ports: Ports,
+    services: Services,
     /// False until the cache has shown everything that is wanted of this node, once. Before that nothing is taken for unwanted.
     knows_all: bool,
     /// Until then a kubelet that knows nothing yet changes nothing: what it remembers may have moved to another node.
-    alone_at: Timestamp,
+    alone_at: Instant,
 }
 
 impl Pods {
     /// Finds again what an earlier kubelet left in the root folder.
     pub(crate) fn adopt(links: Links) -> std::io::Result<Self> {
         let ports = Ports::new(links.host_ip);
-        let alone_at = time::after(&links.clock.now(), PATIENCE);
-        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, knows_all: false, alone_at };
+        let services = Services::in_folder(links.root.services());
+        // Not by the wall clock, which may go back.
+        let alone_at = Instant::now() + PATIENCE;
+        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, services, knows_all: false, alone_at };
         for uid in pods.links.processes.list()? {
-            let entry = Entry::from_folder(&pods.links.root.pod(&uid))?;
+            let entry = Entry::from_folder(&uid, &pods.links.root.pod(&uid));
             if let Some(pod) = &entry.pod {
                 pods.by_key.entry(pod.key()).or_default().insert(uid.clone());
             }
             pods.ports.remember(&uid, &entry.ports);
-            if pods.links.processes.look(&uid)?.is_some_and(|found| found.is_guarded) {
-                tracing::info!(pod = %uid, "adopting a pod that runs");
-                pods.links.wake_at_silence(&uid);
+            match pods.links.processes.look(&uid) {
+                Ok(Some(found)) if found.is_guarded => {
+                    tracing::info!(pod = %uid, "adopting a pod that runs");
+                    pods.links.wake_at_silence(&uid);
+                }
+                Ok(_) => {}
+                // It is looked at again, and said in its status.
+                Err(error) => tracing::warn!(pod = %uid, %error, "what is there of the pod can't be looked at"),
             }
             pods.entries.insert(uid, entry);
         }
@@ -132,9 +146,15 @@ impl Pods {
             uids.extend(wanted.iter().flat_map(|key| self.know(key)).collect::<Vec<_>>());
             self.sweep();
             uids.extend(self.entries.keys().cloned());
+            let kept = self.services.keys();
+            kept.iter().for_each(|key| self.keep_service(key));
         } else if self.knows_all {
-            for key in keys.iter().filter(|key| key.kind() == Kind::Pod) {
-                uids.extend(self.know(key));
+            for key in keys {
+                match key.kind() {
+                    Kind::Pod => uids.extend(self.know(key)),
+                    Kind::Service => self.keep_service(key),
+                    _ => {}
+                }
             }
         }
         let mut done = BTreeSet::new();
@@ -198,6 +218,7 @@ impl Pods {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
         let now = self.links.clock.now();
         self.links.observe(uid, entry, self.knows_all)?;
+        self.links.keep(uid, entry);
         // Whatever failed, it holds up no deletion and no end.
         let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none());
         entry.looked_at = now;
@@ -208,12 +229,19 @@ impl Pods {
             entry.look_again = Some(retry_at);
             return Ok(false);
         }
-        // A wait longer than that can't be: the clock went back.
-        if !self.knows_all && (Duration::from_millis(1)..=PATIENCE).contains(&time::elapsed(&now, &self.alone_at)) {
-            entry.look_again = Some(self.alone_at);
+        let patience_left = self.alone_at.saturating_duration_since(Instant::now());
+        if !self.knows_all && !patience_left.is_zero() {
+            entry.look_again = Some(time::after(&now, patience_left));
             return Ok(false);
         }
-        let plan = match self.links.stops_all.load(Ordering::Acquire) {
+        let stops_all = self.links.stops_all.load(Ordering::Acquire);
+        let runs_unprepared = !entry.is_prepared && entry.observed.as_ref().is_some_and(|observed| observed.is_guarded);
+        if !self.knows_all && !stops_all && (entry.desired.is_none() || runs_unprepared) {
+            // What it is, or which ports it has, can't be read, and nobody can be asked: what runs of it goes on.
+            entry.look_again = None;
+            return Ok(false);
+        }
+        let plan = match stops_all {
             true => plan::plan_to_stop(entry.observed.as_ref()),
             false => plan::plan(entry.desired.as_ref(), entry.observed.as_ref(), &now),
         };
@@ -231,6 +259,28 @@ impl Pods {
             entry.failure = None;
         }
         Ok(is_done)
+    }
+
+    /// Keeps, or forgets, a service if pods here may be told of it.
+    fn keep_service(&mut self, key: &ObjectKey) {
+        let first = ObjectKey::lower_bound(Kind::Pod, key.namespace());
+        let has_pods = self.by_key.range(first..).next().is_some_and(|(pod, _)| pod.namespace() == key.namespace());
+        match self.links.cache.get::<Service>(key.namespace(), key.name()) {
+            Some(service) if has_pods => self.services.keep(&service).into_iter().for_each(|file| self.links.unsynced.add(file)),
+            Some(_) => {}
+            None => self.services.forget(key),
+        }
+    }
+
+    /// The services that a pod of a namespace is told of.
+    fn services(&mut self, namespace: &str) -> Vec<Cached<Service>> {
+        if !self.knows_all {
+            let kept = self.services.in_namespace(namespace);
+            return kept.into_iter().filter_map(|service| Cached::new(Arc::new(service.into_object()))).collect();
+        }
+        let services = self.links.cache.list_in::<Service>(namespace);
+        services.iter().filter_map(|service| self.services.keep(service)).for_each(|file| self.links.unsynced.add(file));
+        services
     }
 
     /// Kills processes that carry this kubelet's mark and belong to no pod that is guarded.
@@ -294,12 +344,31 @@ impl Links {
         Ok(())
     }
 
+    /// Keeps on disk what has to be known of a pod when nobody can be asked; if that fails now, it is tried again at the next look.
+    fn keep(&self, uid: &PodUid, entry: &mut Entry) {
+        let is_wanted = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none() && !desired.is_finished);
+        if !entry.is_unkept() || (entry.observed.is_none() && !is_wanted) {
+            return;
+        }
+        let folder = self.root.pod(uid);
+        match Host::make_private_folder(folder.path()).and_then(|()| entry.save_pod(&folder)) {
+            Ok(()) => self.unsynced.add(folder.pod()),
+            Err(error) => tracing::warn!(pod = %uid, %error, "the pod can't be kept for the time without an apiserver"),
+        }
+    }
+
     /// Tells the apiserver how a pod is, if it is not so already.
     fn report(&self, uid: &PodUid, entry: &mut Entry) {
         let (Some(pod), Some(desired)) = (&entry.pod, &entry.desired) else { return };
         let before = self.status_before(uid, pod);
         let next = self.status_of(entry, desired, &before);
-        self.finished.set(uid, super::phase::is_finished(next.phase()));
+        let is_finished = super::phase::is_finished(next.phase());
+        self.finished.set(uid, is_finished);
+        if is_finished && entry.finished.is_none() {
+            entry.finished = Some(next.phase());
+            self.keep(uid, entry);
+        }
+        let Some(pod) = &entry.pod else { return };
         if !entry.is_current || entry.is_released() || next == before {
             return;
         }

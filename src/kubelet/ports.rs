@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::uid::PodUid;
-use crate::api::v1::{AssignedPort, Pod, Protocol};
+use crate::api::v1::{AssignedPort, ContainerPort, Pod, Protocol};
 
 /// Ports are handed out from here: below what systems use for outgoing connections, so that none of those takes one.
 const FIRST: u16 = 20_000;
@@ -60,6 +60,22 @@ impl Ports {
             }
         }
         Ok(())
+    }
+
+    /// The ports that the pod's status tells, for a pod whose own note of them is lost; `None` if there are none that fit.
+    pub(crate) fn assign_again(&mut self, uid: &PodUid, pod: &Pod) -> Option<Vec<AssignedPort>> {
+        let known = &pod.status.as_ref()?.ports;
+        let containers = pod.spec.iter().flat_map(|spec| spec.all_containers());
+        let declared: Vec<_> =
+            containers.flat_map(|container| container.ports.iter().map(|port| (container.name.as_str(), port))).collect();
+        let fits = |((container, wanted), port): (&(&str, &ContainerPort), &AssignedPort)| {
+            port.container == *container && port.name == wanted.name && [0, port.port].contains(&wanted.container_port)
+        };
+        if known.len() != declared.len() || !declared.iter().zip(known).all(fits) {
+            return None;
+        }
+        self.remember(uid, known);
+        Some(known.clone())
     }
 
     /// The ports of a new pod: those that it names, and free ones for the rest.

@@ -52,11 +52,19 @@ impl Root {
         PodFolder::at(self.path.join("pods").join(uid.as_str()))
     }
 
+    /// Where services are kept.
+    pub(crate) fn services(&self) -> PathBuf {
+        self.path.join("services")
+    }
+
     /// Every pod that has a folder.
     pub(crate) fn pods(&self) -> io::Result<Vec<PodUid>> {
         let mut pods = Vec::new();
         for entry in std::fs::read_dir(self.path.join("pods"))? {
-            pods.extend(entry?.file_name().to_str().and_then(PodUid::new));
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                pods.extend(entry.file_name().to_str().and_then(PodUid::new));
+            }
         }
         Ok(pods)
     }
@@ -87,10 +95,16 @@ impl Root {
         }
     }
 
+    /// A damaged one is taken for none.
     fn read_id(&self, name: &str) -> Result<Option<String>> {
-        match std::fs::read_to_string(self.path.join(name)) {
-            Ok(id) if id.trim().is_empty() => Ok(None),
-            Ok(id) => Ok(Some(id.trim().to_owned())),
+        match std::fs::read(self.path.join(name)) {
+            Ok(bytes) => {
+                let id = std::str::from_utf8(&bytes).ok().map(str::trim).filter(|id| is_id(id));
+                if id.is_none() {
+                    tracing::warn!(file = %self.path.join(name).display(), "the file is damaged, and written anew");
+                }
+                Ok(id.map(str::to_owned))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::Precondition(format!("{} can't be read: {error}", self.path.join(name).display()))),
         }
@@ -100,6 +114,10 @@ impl Root {
         Host::write_atomically(&self.path.join(name), id.as_bytes())
             .map_err(|error| Error::Precondition(format!("{} can't be written: {error}", self.path.join(name).display())))
     }
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -129,5 +147,21 @@ mod tests {
         root.belongs_to("c1").unwrap();
         let refusal = root.belongs_to("c2").unwrap_err();
         assert!(matches!(refusal, Error::Precondition(_)), "{refusal}");
+    }
+
+    #[test]
+    fn damaged_ids_and_strangers_among_the_pods_harm_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        for damaged in [&b""[..], b"\n", b"\xff\xfe", b"a\0b"] {
+            std::fs::write(folder.path().join("instance-id"), damaged).unwrap();
+            std::fs::write(folder.path().join("cluster-id"), damaged).unwrap();
+            let id = root.instance_id().unwrap();
+            assert_eq!(root.instance_id().unwrap(), id, "a new one, which stays");
+            root.belongs_to("c1").unwrap();
+        }
+        std::fs::write(folder.path().join("pods/stray-file"), "").unwrap();
+        std::fs::create_dir(folder.path().join("pods/no.uid")).unwrap();
+        assert_eq!(root.pods().unwrap(), []);
     }
 }

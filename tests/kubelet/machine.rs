@@ -12,6 +12,8 @@ use bluebird::client::{Client, DeleteOptions};
 use bluebird::error::Error;
 use bluebird::kubelet::{self, Kubelet};
 use bluebird::time::Clock;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::processes::{Cleanup, DEADLINE, eventually, shims};
@@ -49,6 +51,26 @@ impl Machine {
 
     pub(crate) async fn start_kubelet(&mut self) {
         self.kubelet = Some(kubelet::start(self.config(), self.client.clone(), Clock::system()).await.unwrap());
+    }
+
+    /// A kubelet on the same root folder that reaches no apiserver.
+    pub(crate) async fn start_kubelet_alone(&mut self) {
+        let nobody = Client::new("http://127.0.0.1:9").unwrap();
+        self.kubelet = Some(kubelet::start(self.config(), nobody, Clock::system()).await.unwrap());
+    }
+
+    /// What a reboot leaves of pods without a kubelet: their folders.
+    pub(crate) async fn lose_all_processes(&self) {
+        assert!(self.kubelet.is_none(), "a machine does not reboot around its kubelet");
+        let left = || {
+            let left: Vec<i32> = shims(&self.root()).into_iter().chain(self.cleanup.marked()).collect();
+            for pid in &left {
+                // It may be gone by now.
+                let _gone = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            left.is_empty().then_some(())
+        };
+        eventually("the end of all processes", left).await;
     }
 
     pub(crate) async fn kill_kubelet(&mut self) {

@@ -1,6 +1,7 @@
 //! The kubelet and its shim with real processes. The programs of the tests are shell scripts, and /proc tells what became of them.
 #![cfg(target_os = "linux")]
 
+mod alone;
 mod init;
 mod machine;
 mod needs;

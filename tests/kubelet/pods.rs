@@ -173,7 +173,7 @@ async fn a_deleted_pod_ends_with_all_that_it_started_and_leaves_nothing() {
 }
 
 /// What the endpoint controller would write.
-async fn list_in_slice(client: &Client, pod: &Pod) -> EndpointSlice {
+pub(crate) async fn list_in_slice(client: &Client, pod: &Pod) -> EndpointSlice {
     let meta = pod.metadata.as_ref().unwrap();
     let endpoint = Endpoint { address: "127.0.0.1".into(), pod_name: meta.name.clone(), pod_uid: meta.uid.clone(), ..Endpoint::default() };
     let metadata = Some(ObjectMeta { name: meta.name.clone(), ..ObjectMeta::default() });

@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::{Links, Pods};
 use crate::api::v1::{EventType, Pod, PodStatus, Service};
 use crate::api::{ObjectKey, Resource};
-use crate::client::{Backoff, Client, DeleteOptions, subject};
+use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::environment::{self, Surroundings};
 use crate::kubelet::observe::Blocked;
@@ -55,11 +55,14 @@ impl Pods {
 
     fn prepare(&mut self, uid: &PodUid) -> io::Result<bool> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
-        let Some(pod) = &entry.pod else { return Ok(false) };
         let folder = self.links.root.pod(uid);
         self.links.processes.prepare(uid)?;
-        entry.save_pod(&folder)?;
-        entry.ports = self.ports.assign(uid, pod).map_err(|PortTaken(message)| io::Error::new(io::ErrorKind::AddrInUse, message))?;
+        if entry.is_unkept() {
+            entry.save_pod(&folder)?;
+        }
+        let Some(pod) = &entry.pod else { return Ok(false) };
+        let ports = self.ports.assign_again(uid, pod).map_or_else(|| self.ports.assign(uid, pod), Ok);
+        entry.ports = ports.map_err(|PortTaken(message)| io::Error::new(io::ErrorKind::AddrInUse, message))?;
         entry.save_ports(&folder)?;
         entry.is_prepared = true;
         Ok(true)
@@ -81,7 +84,10 @@ impl Pods {
         if entry.ports != before {
             entry.save_ports(&self.links.root.pod(uid))?;
         }
-        Ok(self.links.run(uid, entry, container, attempt))
+        let namespace = pod.key().namespace().to_owned();
+        let services = self.services(&namespace);
+        let Some(entry) = self.entries.get(uid) else { return Ok(None) };
+        Ok(self.links.run(uid, entry, container, attempt, &services))
     }
 
     fn start(&mut self, uid: &PodUid, runs: Vec<Run>) -> io::Result<()> {
@@ -150,7 +156,7 @@ impl Pods {
         self.links.processes.remove(uid)?;
         self.ports.release(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
-            (entry.is_prepared, entry.observed) = (false, None);
+            (entry.is_prepared, entry.observed, entry.finished) = (false, None, None);
             entry.ports.clear();
         }
         Ok(true)
@@ -159,11 +165,10 @@ impl Pods {
 
 impl Links {
     /// What the shim is asked for.
-    fn run(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt) -> Option<Run> {
+    fn run(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt, services: &[Cached<Service>]) -> Option<Run> {
         let pod = entry.pod.as_ref()?;
         let container = pod.spec.as_ref()?.all_containers().find(|container| container.name == name)?;
         let folder = self.root.pod(uid);
-        let services = self.cache.list_in::<Service>(pod.key().namespace());
         let surroundings = Surroundings { base: &self.base_environment, root: self.root.path(), uid, ports: &entry.ports };
         let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };

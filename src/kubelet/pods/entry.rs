@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +9,12 @@ use prost::Message;
 use prost_types::Timestamp;
 
 use crate::api::Resource;
-use crate::api::v1::{AssignedPort, Pod, PodStatus};
+use crate::api::v1::{AssignedPort, Pod, PodPhase, PodStatus};
 use crate::kubelet::observe::Blocked;
-use crate::kubelet::os::{Host, Os};
 use crate::kubelet::plan::{DesiredPod, OWN_BACKOFF, ObservedPod};
 use crate::kubelet::shim::files::PodFolder;
+use crate::kubelet::uid::PodUid;
+use crate::kubelet::{kept, phase};
 use crate::time;
 
 /// What is known of one pod. What has to outlive the kubelet is in the pod's folder.
@@ -26,6 +28,10 @@ pub(super) struct Entry {
     pub(super) desired: Option<DesiredPod>,
     /// As of the last look.
     pub(super) observed: Option<ObservedPod>,
+    /// How it has ended for good, as far as that was seen here.
+    pub(super) finished: Option<PodPhase>,
+    /// What the folder tells of the pod.
+    kept: Option<Kept>,
     /// The folder is complete.
     pub(super) is_prepared: bool,
     /// In the order of the spec.
@@ -46,13 +52,28 @@ pub(super) struct Entry {
     pub(super) looked_at: Timestamp,
 }
 
+/// What of a pod may change that a kubelet has to know when it can't ask.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    deleted: Option<(Timestamp, Option<i64>)>,
+    finished: Option<PodPhase>,
+}
+
 impl Entry {
-    /// What an earlier kubelet has left. A folder that it could not complete is as good as empty.
-    pub(super) fn from_folder(folder: &PodFolder) -> io::Result<Self> {
-        let pod = read(&folder.pod())?.and_then(|bytes| Pod::decode(bytes.as_slice()).ok());
-        let ports = read(&folder.ports())?.and_then(|bytes| PodStatus::decode(bytes.as_slice()).ok());
+    /// What an earlier kubelet has left. What is damaged is told, and taken for what isn't there.
+    pub(super) fn from_folder(uid: &PodUid, folder: &PodFolder) -> Self {
+        let pod = whole::<Pod>(&folder.pod()).filter(|pod| is_of(pod, uid));
+        let ports = whole::<PodStatus>(&folder.ports());
         let is_prepared = pod.is_some() && ports.is_some();
-        Ok(Self { pod, is_prepared, ports: ports.unwrap_or_default().ports, ..Self::default() })
+        let finished = pod.as_ref().and_then(|pod| Some(pod.status.as_ref()?.phase())).filter(|phase| phase::is_finished(*phase));
+        let mut entry = Self { pod, finished, is_prepared, ports: ports.unwrap_or_default().ports, ..Self::default() };
+        entry.kept = entry.to_keep();
+        entry
+    }
+
+    /// The folder doesn't tell what a kubelet would have to know of the pod that can't ask.
+    pub(super) fn is_unkept(&self) -> bool {
+        self.kept != self.to_keep()
     }
 
     /// The time to plan again has come, or can't be told any more since the clock went back.
@@ -69,11 +90,21 @@ impl Entry {
     }
 
     /// Keeps the pod for the next kubelet.
-    pub(super) fn save_pod(&self, folder: &PodFolder) -> io::Result<()> {
-        match &self.pod {
-            Some(pod) => Host::write_atomically(&folder.pod(), &pod.encode_to_vec()),
-            None => Ok(()),
+    pub(super) fn save_pod(&mut self, folder: &PodFolder) -> io::Result<()> {
+        let Some(pod) = &self.pod else { return Ok(()) };
+        let mut pod = pod.clone();
+        if let Some(finished) = self.finished {
+            pod.status.get_or_insert_default().set_phase(finished);
         }
+        kept::write(&folder.pod(), &pod)?;
+        self.kept = self.to_keep();
+        Ok(())
+    }
+
+    fn to_keep(&self) -> Option<Kept> {
+        let meta = self.pod.as_ref()?.meta();
+        let deleted = meta.deletion_time.map(|time| (time, meta.deletion_grace_period_seconds));
+        Some(Kept { deleted, finished: self.finished })
     }
 
     /// Keeps for the next kubelet that this pod is to end, so that it isn't started again before the apiserver can be asked.
@@ -81,13 +112,12 @@ impl Entry {
         if let (None, Some(pod)) = (&self.desired, &mut self.pod) {
             pod.meta_mut().deletion_time.get_or_insert(*now);
         }
-        self.save_pod(folder)
+        if self.is_unkept() { self.save_pod(folder) } else { Ok(()) }
     }
 
     /// Keeps the ports for the next kubelet.
     pub(super) fn save_ports(&self, folder: &PodFolder) -> io::Result<()> {
-        let ports = PodStatus { ports: self.ports.clone(), ..PodStatus::default() };
-        Host::write_atomically(&folder.ports(), &ports.encode_to_vec())
+        kept::write(&folder.ports(), &PodStatus { ports: self.ports.clone(), ..PodStatus::default() })
     }
 
     /// The shim that this kubelet started lives.
@@ -109,12 +139,21 @@ impl Entry {
     }
 }
 
-fn read(path: &std::path::Path) -> io::Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+/// A message, if it is there and undamaged.
+fn whole<M: Message + Default>(path: &Path) -> Option<M> {
+    kept::read(path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what an earlier kubelet has left can't be used");
+        None
+    })
+}
+
+/// A file that was cut short may be a message, but not the pod.
+fn is_of(pod: &Pod, uid: &PodUid) -> bool {
+    let is_whole = pod.meta().uid == uid.as_str() && pod.spec.as_ref().is_some_and(|spec| !spec.containers.is_empty());
+    if !is_whole {
+        tracing::warn!(pod = %uid, "what an earlier kubelet has left of the pod is not all of it");
     }
+    is_whole
 }
 
 #[cfg(test)]
