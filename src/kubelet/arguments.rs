@@ -3,7 +3,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{Config, DEFAULT_MAX_PODS, node};
+use super::{Config, DEFAULT_MAX_PODS, MIN_LOG_SIZE, node};
+use crate::api::quantity;
 use crate::error::{Error, Result};
 
 /// Runs the pods that are bound to this node, and leads connections to services.
@@ -29,6 +30,12 @@ pub struct Arguments {
     /// How many pods the scheduler may place here. A pod costs about a megabyte besides what its processes use.
     #[arg(long, env = "BLUEBIRD_MAX_PODS", default_value_t = DEFAULT_MAX_PODS)]
     max_pods: u32,
+    /// When a file of a container's log is full: a new one is begun.
+    #[arg(long, env = "BLUEBIRD_LOG_MAX_SIZE", default_value = "10Mi", value_name = "BYTES", value_parser = log_size)]
+    log_max_size: u64,
+    /// How many files of a container's logs are kept, over all its runs. The disk that its logs take is bounded by this times --log-max-size.
+    #[arg(long, env = "BLUEBIRD_LOG_MAX_FILES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    log_max_files: u32,
     /// Don't make services reachable on this machine.
     #[arg(long, env = "BLUEBIRD_NO_ROUTES")]
     no_routes: bool,
@@ -57,6 +64,8 @@ impl Arguments {
             shim_program: self.shim.clone().unwrap_or(defaults.shim_program),
             routes: !self.no_routes,
             max_pods: self.max_pods,
+            log_max_size: self.log_max_size,
+            log_max_files: self.log_max_files,
             node_name: defaults.node_name,
             root_dir: defaults.root_dir,
         })
@@ -67,6 +76,14 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is KEY=VALUE".to_owned()),
+    }
+}
+
+fn log_size(text: &str) -> Result<u64, String> {
+    match quantity::bytes(text) {
+        Ok(bytes) if bytes >= MIN_LOG_SIZE => Ok(bytes),
+        Ok(_) => Err(format!("a log file has at least {MIN_LOG_SIZE} bytes")),
+        Err(_) => Err("a size is a number of bytes, also as 64Ki, 10Mi or 1Gi".to_owned()),
     }
 }
 
@@ -82,6 +99,18 @@ mod tests {
         command.clone().debug_assert();
         for argument in command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str())) {
             assert!(argument.get_help().is_some() && argument.get_env().is_some(), "{argument}");
+        }
+    }
+
+    #[test]
+    fn a_log_file_is_large_enough_for_its_records() {
+        let config = |arguments: &[&str]| Arguments::try_parse_from(["kubelet", "--root-dir", "r"].iter().chain(arguments));
+        let given = config(&["--log-max-size", "1Mi", "--log-max-files", "3"]).unwrap().config().unwrap();
+        assert_eq!((given.log_max_size, given.log_max_files), (1 << 20, 3));
+        let default = config(&[]).unwrap().config().unwrap();
+        assert_eq!((default.log_max_size, default.log_max_files), (10 << 20, 5));
+        for refused in [["--log-max-size", "1Ki"], ["--log-max-size", "many"], ["--log-max-files", "1"]] {
+            assert!(config(&refused).is_err(), "{refused:?}");
         }
     }
 

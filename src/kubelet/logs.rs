@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::pods::Finished;
 use super::root::Root;
 use super::runtime::attempts;
 use super::shim::files::PodFolder;
+use super::shim::log_files::{LogFile, log_files};
 use super::uid::PodUid;
 use crate::api::v1::{LogsRequest, ObjectRefusal, OpenTunnel, Pod, TunnelRequest, open_tunnel, tunnel_request};
 use crate::client::Client;
@@ -120,27 +122,38 @@ impl Logs {
 
     /// Sends the log of one run, with `follow` until that run's log can't grow any more; false when nobody listens any more.
     async fn send_run(&self, run: &Tail<'_>, tail: Option<u32>, pieces: &mpsc::Sender<TunnelRequest>) -> io::Result<bool> {
-        let path = run.folder.log(run.container, run.attempt);
-        let Some(mut file) = open(&path, tail).await? else { return Ok(true) };
-        loop {
-            // Asked before the read: what was written before the end is read after it.
-            let is_last = !run.follow || self.is_over(run)?;
+        let (folder, attempt) = (run.folder.logs(run.container), run.attempt);
+        let mut text = Text::default();
+        let mut next = blocking(move || open_first(&folder, attempt, tail)).await?;
+        while let Some(Opened { mut file, number }) = next {
+            next = None;
             loop {
-                let (returned, piece) = read(file).await?;
-                file = returned;
-                if piece.is_empty() {
+                // Asked before the read: what was written before the end is read after it.
+                let is_last = !run.follow || self.is_over(run)?;
+                let is_full = log_files(&run.folder.logs(run.container))?.into_iter().any(|file| is_full(file, attempt, number));
+                loop {
+                    let (returned, piece) = read(file).await?;
+                    file = returned;
+                    if piece.is_empty() {
+                        break;
+                    }
+                    let message = tunnel_request::Message::Data(text.of(&piece));
+                    if pieces.send(TunnelRequest { message: Some(message) }).await.is_err() {
+                        return Ok(false);
+                    }
+                }
+                if is_full {
+                    let folder = run.folder.logs(run.container);
+                    next = blocking(move || open_after(&folder, attempt, number)).await?;
                     break;
                 }
-                let message = tunnel_request::Message::Data(piece);
-                if pieces.send(TunnelRequest { message: Some(message) }).await.is_err() {
-                    return Ok(false);
+                if is_last {
+                    break;
                 }
+                tokio::time::sleep(FOLLOW_EVERY).await;
             }
-            if is_last {
-                return Ok(true);
-            }
-            tokio::time::sleep(FOLLOW_EVERY).await;
         }
+        Ok(true)
     }
 
     /// A newer run has begun, or none ever will.
@@ -176,22 +189,82 @@ fn unreadable(error: io::Error) -> Refusal {
     (tonic::Code::Unavailable, "the log can't be read; the kubelet's log tells more".to_owned())
 }
 
-/// `None` when it is gone, with its pod or for being old.
-async fn open(path: &std::path::Path, tail: Option<u32>) -> io::Result<Option<File>> {
-    let path = path.to_owned();
-    blocking(move || {
-        let mut file = match File::open(path) {
+/// One file of a run's log.
+struct Opened {
+    file: File,
+    /// The number that it has, or will have when it is full.
+    number: u32,
+}
+
+/// Whether this file is the one of that number, which then isn't written any more, or a later one.
+fn is_full(file: LogFile, attempt: u32, number: u32) -> bool {
+    file.attempt == attempt && file.number >= number && file != LogFile::present(attempt)
+}
+
+/// The oldest file of a run that has some of its last lines. `None` when they are all gone, with their pod or for being old.
+fn open_first(folder: &Path, attempt: u32, tail: Option<u32>) -> io::Result<Option<Opened>> {
+    let mut opened = open_after(folder, attempt, 0)?;
+    let (Some(mut missing), Some(_)) = (tail, &opened) else { return Ok(opened) };
+    let mut all = Vec::new();
+    while let Some(Opened { file, number }) = opened.take() {
+        all.push((file, number));
+        if log_files(folder)?.into_iter().any(|file| is_full(file, attempt, number)) {
+            opened = open_after(folder, attempt, number)?;
+        }
+    }
+    while let Some((mut file, number)) = all.pop() {
+        let (start, found) = tail_start(&mut file, missing)?;
+        missing -= found;
+        if missing == 0 || all.is_empty() {
+            file.seek(SeekFrom::Start(start))?;
+            return Ok(Some(Opened { file, number }));
+        }
+    }
+    Ok(None)
+}
+
+/// The oldest file of a run whose number is greater.
+fn open_after(folder: &Path, attempt: u32, number: u32) -> io::Result<Option<Opened>> {
+    loop {
+        let files: Vec<LogFile> = log_files(folder)?.into_iter().filter(|file| file.attempt == attempt).collect();
+        let Some(oldest) = files.iter().find(|file| file.number > number) else { return Ok(None) };
+        let file = match File::open(oldest.path(folder)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Renamed, or removed for being old, in this moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let Some(lines) = tail {
-            let start = tail_start(&mut file, lines)?;
-            file.seek(SeekFrom::Start(start))?;
+        if *oldest != LogFile::present(attempt) {
+            return Ok(Some(Opened { file, number: oldest.number }));
         }
-        Ok(Some(file))
-    })
-    .await
+        // It was not renamed before it was opened if there is still nothing in between.
+        if !log_files(folder)?.into_iter().any(|file| is_full(file, attempt, number + 1)) {
+            return Ok(Some(Opened { file, number: number + 1 }));
+        }
+    }
+}
+
+/// Takes what stands before the text of each record, and joins the pieces of long lines.
+#[derive(Debug, Default)]
+struct Text {
+    /// The beginning of a record of which not all was read.
+    rest: Vec<u8>,
+}
+
+impl Text {
+    /// The text of the records that are complete with this.
+    fn of(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.rest.extend_from_slice(piece);
+        let complete = memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1);
+        let rest = self.rest.split_off(complete);
+        let mut text = Vec::with_capacity(complete);
+        for record in std::mem::replace(&mut self.rest, rest).split_inclusive(|byte| *byte == b'\n') {
+            let mut fields = record.splitn(4, |byte| *byte == b' ').skip(2);
+            let (tag, said) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+            text.extend_from_slice(if tag == b"P" { said.strip_suffix(b"\n").unwrap_or(said) } else { said });
+        }
+        text
+    }
 }
 
 async fn read(mut file: File) -> io::Result<(File, Vec<u8>)> {
@@ -208,12 +281,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Where the last `lines` lines begin, read from the end.
-fn tail_start(file: &mut (impl Read + Seek), lines: u32) -> io::Result<u64> {
+/// Where the last `lines` lines begin, read from the end, and how many there are.
+fn tail_start(file: &mut (impl Read + Seek), lines: u32) -> io::Result<(u64, u32)> {
     let end = file.seek(SeekFrom::End(0))?;
-    let (mut start, mut missing) = (end, u64::from(lines));
-    if lines == 0 {
-        return Ok(end);
+    let (mut start, mut missing) = (end, lines);
+    if lines == 0 || end == 0 {
+        return Ok((end, 0));
     }
     let mut buffer = vec![0; PIECE];
     while start > 0 {
@@ -228,12 +301,13 @@ fn tail_start(file: &mut (impl Read + Seek), lines: u32) -> io::Result<u64> {
             if *byte == b'\n' && position + 1 != end {
                 missing -= 1;
                 if missing == 0 {
-                    return Ok(position + 1);
+                    return Ok((position + 1, lines));
                 }
             }
         }
     }
-    Ok(0)
+    // The first line begins with the file.
+    Ok((0, lines - missing + 1))
 }
 
 #[cfg(test)]
@@ -243,7 +317,8 @@ mod tests {
     use super::*;
 
     fn check(log: &str, lines: u32, expected: &str) {
-        let start = tail_start(&mut Cursor::new(log.as_bytes()), lines).unwrap();
+        let (start, found) = tail_start(&mut Cursor::new(log.as_bytes()), lines).unwrap();
+        assert_eq!(found as usize, expected.lines().count());
         assert_eq!(&log[start as usize..], expected, "the last {lines} of {} bytes", log.len());
     }
 
@@ -257,6 +332,33 @@ mod tests {
         check("a\nb\nc", 1, "c");
         check("", 5, "");
         check("\n\n\n", 2, "\n\n");
+    }
+
+    #[test]
+    fn a_tail_may_begin_in_a_file_that_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, lines) in [("0.log", "old\n"), ("1.log.3", "a\nb\n"), ("1.log.4", "c\nd\n"), ("1.log", "e\n")] {
+            std::fs::write(folder.path().join(name), lines).unwrap();
+        }
+        for (tail, number, rest) in
+            [(None, 3, "a\nb\n"), (Some(9), 3, "a\nb\n"), (Some(4), 3, "b\n"), (Some(3), 4, "c\nd\n"), (Some(1), 5, "e\n")]
+        {
+            let mut first = open_first(folder.path(), 1, tail).unwrap().unwrap();
+            let mut read = String::new();
+            first.file.read_to_string(&mut read).unwrap();
+            assert_eq!((first.number, read.as_str()), (number, rest), "the last {tail:?}");
+        }
+        assert!(open_first(folder.path(), 2, Some(1)).unwrap().is_none());
+    }
+
+    #[test]
+    fn text_is_what_was_written_whatever_was_read_at_once() {
+        let log = b"2026-11-21T15:59:08.123456789Z stdout P one \n2026-11-21T15:59:08.123456789Z stdout F line\n2026-11-21T15:59:08.123456789Z stderr F \n";
+        for cut in 0..log.len() {
+            let mut text = Text::default();
+            let said = [text.of(&log[..cut]), text.of(&log[cut..])].concat();
+            assert_eq!(String::from_utf8(said).unwrap(), "one line\n\n");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ use os::{AsyncBell, Host, Os};
 use pods::{Finished, Links, Pods};
 use report::Reporter;
 use root::Root;
+use shim::log_files::LogLimits;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -56,6 +57,8 @@ use crate::time::Clock;
 
 /// How many pods a node takes by default. A process pod costs about a megabyte, so the 110 of Kubernetes would waste most machines.
 pub const DEFAULT_MAX_PODS: u32 = 1_000;
+/// The smallest files that logs can be kept in, in bytes: a few of the longest records fit.
+pub const MIN_LOG_SIZE: u64 = 64 * 1024;
 /// How long the parts of a kubelet get to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
@@ -77,6 +80,10 @@ pub struct Config {
     pub routes: bool,
     /// How many pods the scheduler may place here.
     pub max_pods: u32,
+    /// When a file of a container's log is full, in bytes; at least [`MIN_LOG_SIZE`].
+    pub log_max_size: u64,
+    /// How many files of a container's logs are kept, over all its runs; at least 2.
+    pub log_max_files: u32,
 }
 
 impl Config {
@@ -90,6 +97,8 @@ impl Config {
             shim_program: std::env::current_exe().unwrap_or_else(|_| "kubelet".into()),
             routes: true,
             max_pods: DEFAULT_MAX_PODS,
+            log_max_size: LogLimits::default().max_bytes,
+            log_max_files: LogLimits::default().max_files,
         }
     }
 }
@@ -134,6 +143,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         capabilities: capabilities.clone(),
         root: root.clone(),
         execs,
+        log_limits: LogLimits { max_bytes: config.log_max_size.max(MIN_LOG_SIZE), max_files: config.log_max_files.max(2) },
         processes: runtime::Processes::new(root.clone(), shim_program, clock.clone()),
         base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
         client: client.clone(),

@@ -26,6 +26,7 @@ use super::ports::Ports;
 use super::report::Reporter;
 use super::root::Root;
 use super::runtime::{Execs, Processes, shim_ended};
+use super::shim::log_files::LogLimits;
 use super::status::{Facts, status};
 use super::uid::PodUid;
 use super::wakes::{Wakes, Woken};
@@ -48,6 +49,8 @@ pub(crate) struct Links {
     pub(crate) host_ip: IpAddr,
     pub(crate) capabilities: Vec<String>,
     pub(crate) root: Arc<Root>,
+    /// Of each container.
+    pub(crate) log_limits: LogLimits,
     pub(crate) processes: Processes,
     pub(crate) execs: Arc<Execs>,
     pub(crate) base_environment: Environment,

@@ -3,6 +3,7 @@
 
 mod alone;
 mod init;
+mod logs;
 mod machine;
 mod needs;
 mod pods;

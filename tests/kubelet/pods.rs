@@ -396,3 +396,29 @@ impl Drop for Guard {
         let _reaped = self.0.wait();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_line_is_lost_when_the_kubelet_is_killed_while_a_pod_writes() {
+    let mut machine = Machine::new().await;
+    let go = machine.folder.path().join("go");
+    let text = format!("i=0; while [ ! -e {} ]; do i=$((i+1)); echo line $i; done; echo last", go.display());
+    let pod = machine.create("writes", RestartPolicy::Never, vec![script("main", &text)]).await;
+    machine.running("writes").await;
+    let log = machine.folder_of(&pod).join("logs/main/0.log");
+    for _ in 0..3 {
+        machine.kill_kubelet().await;
+        let before = std::fs::metadata(&log).unwrap().len();
+        eventually("more lines without a kubelet", || (std::fs::metadata(&log).unwrap().len() > before + 1000).then_some(())).await;
+        machine.start_kubelet().await;
+    }
+    std::fs::write(&go, "").unwrap();
+    machine.until("writes", "done", |pod| phase(pod) == PodPhase::Succeeded).await;
+    let log = machine.log("writes", false, false).await.unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let (last, numbered) = lines.split_last().unwrap();
+    assert_eq!(*last, "last");
+    for (number, line) in (1..).zip(numbered) {
+        assert_eq!(*line, format!("line {number}"));
+    }
+    machine.finish().await;
+}

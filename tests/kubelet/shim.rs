@@ -6,26 +6,27 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::logs;
 use crate::processes::{Cleanup, daemon, eventually, is_alive, kill_hard, pid_in};
 
-struct Fixture {
+pub(crate) struct Fixture {
     folder: TempDir,
-    shim: Option<Child>,
-    cleanup: Cleanup,
+    pub(crate) shim: Option<Child>,
+    pub(crate) cleanup: Cleanup,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cleanup = Cleanup::of(folder.path());
         Self { folder, shim: None, cleanup }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn run(&self, container: &str, attempt: u32, command: &[&str]) -> Value {
+    pub(crate) fn run(&self, container: &str, attempt: u32, command: &[&str]) -> Value {
         let root = self.folder.path().canonicalize().unwrap();
         let env = [
             ("PATH", std::env::var("PATH").unwrap()),
@@ -34,16 +35,16 @@ impl Fixture {
         ];
         json!({
             "container": container, "attempt": attempt, "streak": 0, "command": command, "env": env,
-            "working_dir": self.folder.path(), "log": self.path(&format!("{container}-{attempt}.log")),
+            "working_dir": self.folder.path(), "log": self.path(&format!("logs/{container}/{attempt}.log")),
         })
     }
 
-    fn script(&self, container: &str, attempt: u32, script: &str) -> Value {
+    pub(crate) fn script(&self, container: &str, attempt: u32, script: &str) -> Value {
         self.run(container, attempt, &["sh", "-c", script])
     }
 
     /// Says what is wanted, as a kubelet does, and rings.
-    fn want(&self, runs: &[Value], grace_ms: Option<u64>) {
+    pub(crate) fn want(&self, runs: &[Value], grace_ms: Option<u64>) {
         let desired =
             json!({ "runs": runs, "stop": grace_ms.map(|grace_ms| json!({ "grace_ms": grace_ms })), "bell": self.path("no-kubelet") });
         std::fs::write(self.path("desired.new"), desired.to_string()).unwrap();
@@ -53,17 +54,17 @@ impl Fixture {
         }
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let shim = Command::new(env!("CARGO_BIN_EXE_kubelet")).arg("shim").arg(self.folder.path()).stdin(Stdio::null()).spawn().unwrap();
         self.shim = Some(shim);
     }
 
-    fn state(&self, container: &str) -> Option<Value> {
+    pub(crate) fn state(&self, container: &str) -> Option<Value> {
         let state: Value = serde_json::from_slice(&std::fs::read(self.path("state.json")).ok()?).unwrap();
         state["containers"].as_array()?.iter().find(|known| known["name"] == container).cloned()
     }
 
-    async fn running(&self, container: &str, attempt: u32) -> i32 {
+    pub(crate) async fn running(&self, container: &str, attempt: u32) -> i32 {
         let look = || {
             let state = self.state(container).filter(|state| state["attempt"] == attempt)?;
             state["stage"]["Running"]["pid"].as_i64().map(|pid| pid as i32)
@@ -72,7 +73,7 @@ impl Fixture {
     }
 
     /// How a run ended.
-    async fn ended(&self, container: &str, attempt: u32) -> Value {
+    pub(crate) async fn ended(&self, container: &str, attempt: u32) -> Value {
         let look = || {
             let state = self.state(container).filter(|state| state["attempt"] == attempt)?;
             state["stage"].get("Ended").map(|ended| ended["cause"].clone())
@@ -81,14 +82,16 @@ impl Fixture {
     }
 
     /// The shim ends by itself.
-    async fn shim_ends(&mut self) {
+    pub(crate) async fn shim_ends(&mut self) {
         let mut shim = self.shim.take().unwrap();
         let status = eventually("the end of the shim", || shim.try_wait().unwrap()).await;
         assert!(status.success(), "{status}");
     }
 
-    fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
+    /// What a run has written, as it wrote it.
+    pub(crate) fn log(&self, container: &str, attempt: u32) -> String {
+        let records = logs::records(&self.path(&format!("logs/{container}")), attempt);
+        String::from_utf8(logs::text(&records, None)).unwrap()
     }
 }
 
@@ -107,7 +110,7 @@ async fn an_exit_code_and_a_log_are_recorded_while_no_kubelet_lives() {
     pod.want(&[pod.script("main", 0, "echo out; echo err >&2; exit 7")], None);
     pod.start();
     assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 7 }));
-    assert_eq!(pod.log("main-0.log"), "out\nerr\n");
+    assert_eq!(pod.log("main", 0), "out\nerr\n");
     pod.shim_ends().await;
 }
 
@@ -136,11 +139,11 @@ async fn what_ends_when_asked_is_not_kept_waiting() {
     let run = pod.script("main", 0, "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done");
     pod.want(std::slice::from_ref(&run), None);
     pod.start();
-    eventually("the trap", || (pod.path("main-0.log").exists() && pod.log("main-0.log") == "ready\n").then_some(())).await;
+    eventually("the trap", || (pod.log("main", 0) == "ready\n").then_some(())).await;
     pod.want(&[run], Some(600_000));
     assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 3 }));
     // The shell may say that its `sleep` was asked to end as well.
-    assert!(pod.log("main-0.log").ends_with("bye\n"), "{}", pod.log("main-0.log"));
+    assert!(pod.log("main", 0).contains("bye\n"), "{}", pod.log("main", 0));
     pod.shim_ends().await;
 }
 
@@ -212,7 +215,7 @@ async fn a_run_is_started_once_and_the_next_one_remembers_it() {
     pod.want(&[keep.clone(), second.clone()], None);
     assert_eq!(pod.ended("main", 1).await, json!({ "Exited": 2 }));
     assert_eq!(pod.state("main").unwrap()["previous"]["cause"], json!({ "Exited": 1 }));
-    assert_eq!((pod.log("main-0.log"), pod.log("main-1.log")), ("first\n".to_owned(), "second\n".to_owned()));
+    assert_eq!((pod.log("main", 0), pod.log("main", 1)), ("first\n".to_owned(), "second\n".to_owned()));
     pod.want(&[keep, second], Some(0));
     pod.shim_ends().await;
 }
@@ -246,5 +249,5 @@ async fn a_second_shim_waits_and_starts_nothing_twice() {
     eventually("the end of the first shim", || first.try_wait().unwrap()).await;
     pod.shim_ends().await;
     assert!(!is_alive(main));
-    assert_eq!(pod.log("main-0.log"), "started\n");
+    assert_eq!(pod.log("main", 0), "started\n");
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -169,14 +169,30 @@ pub(crate) trait Os {
 
 /// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.
 pub(crate) trait Bell: Sized {
+    /// What a container writes to one of its outputs. Reading it never waits: it says `WouldBlock` when there is nothing for now, and gives
+    /// 0 bytes when nothing will come any more.
+    type Output: io::Read + std::fmt::Debug;
+
     /// Makes it if there is none, and listens.
     fn open(path: &Path) -> io::Result<Self>;
 
-    /// Waits until it rings, or until the time is over, and silences it.
-    fn wait(&self, timeout: Option<Duration>) -> io::Result<()>;
+    /// A pipe from a command, which gets the second, to whoever waits for the bell.
+    fn output(&self) -> io::Result<(Self::Output, Stdio)>;
+
+    /// Waits until it rings, something can be read from an output, or the time is over; and silences it.
+    fn wait(&self, outputs: &[&Self::Output], timeout: Option<Duration>) -> io::Result<Heard>;
 
     /// The end of any child rings it.
     fn ring_at_child_end(&self) -> io::Result<()>;
+}
+
+/// Why a wait for a bell ended. Nothing: the time is over, or something disturbed it.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// It rang.
+    pub(crate) rang: bool,
+    /// The outputs that can be read, by their places in the list; one that has come to its end is among them.
+    pub(crate) outputs: Vec<usize>,
 }
 
 /// The same in a program that runs on tokio.

@@ -2,6 +2,7 @@
 
 pub(super) mod guard;
 mod guarded;
+mod output;
 mod terminal;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -9,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use guarded::Guarded;
+pub(crate) use output::Output;
 
-use super::Reaped;
+use super::{Heard, Reaped};
 
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
@@ -38,17 +40,31 @@ pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 pub(crate) struct Bell(File);
 
 impl super::Bell for Bell {
+    type Output = Output;
+
     /// It is open for writing too, so that it never ends.
     fn open(path: &Path) -> io::Result<Self> {
         make_bell(path)?;
         Ok(Self(OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?))
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+    fn output(&self) -> io::Result<(Output, Stdio)> {
+        Output::new()
+    }
+
+    fn wait(&self, outputs: &[&Output], timeout: Option<Duration>) -> io::Result<Heard> {
         // A millisecond more than asked for: a wait that ends before its deadline would only be repeated.
         let timeout = timeout.map(|timeout| timeout + Duration::from_millis(1));
-        poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout)?;
-        self.take().map(drop)
+        let listened = std::iter::once(self.0.as_fd()).chain(outputs.iter().map(|output| output.as_fd()));
+        let mut polled: Vec<PollFd<'_>> = listened.map(|listened| PollFd::new(listened, PollFlags::POLLIN)).collect();
+        poll(&mut polled, timeout)?;
+        let mut ready = polled.iter().map(|polled| polled.any().unwrap_or(true));
+        let rang = ready.next().unwrap_or(false);
+        let outputs = ready.enumerate().filter_map(|(place, is_ready)| is_ready.then_some(place)).collect();
+        if rang {
+            self.take()?;
+        }
+        Ok(Heard { rang, outputs })
     }
 
     fn ring_at_child_end(&self) -> io::Result<()> {

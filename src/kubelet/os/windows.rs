@@ -3,12 +3,12 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 
-use super::{Os, Process, Reaped, Streams, TerminalSize, Wiring};
+use super::{Heard, Os, Process, Reaped, Streams, TerminalSize, Wiring};
 use crate::kubelet::shim::files::{Cause, Run};
 
 /// Windows.
@@ -137,11 +137,17 @@ fn unsupported<T>() -> io::Result<T> {
 pub(crate) struct Bell(());
 
 impl super::Bell for Bell {
+    type Output = io::PipeReader;
+
     fn open(_: &Path) -> io::Result<Self> {
         unsupported()
     }
 
-    fn wait(&self, _: Option<Duration>) -> io::Result<()> {
+    fn output(&self) -> io::Result<(io::PipeReader, Stdio)> {
+        unsupported()
+    }
+
+    fn wait(&self, _: &[&io::PipeReader], _: Option<Duration>) -> io::Result<Heard> {
         unsupported()
     }
 

@@ -180,6 +180,7 @@ impl Links {
             env,
             working_dir,
             log: folder.log(name, attempt.number),
+            log_limits: self.log_limits,
         })
     }
 }

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Run, Stage, State, Stop};
+use crate::kubelet::shim::log_files::log_files;
 use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
 use crate::kubelet::uid::PodUid;
 use crate::time::{self, Clock};
@@ -76,7 +77,6 @@ impl Processes {
             self.kill_marked(|pod| pod == uid.as_str())?;
         }
         for run in runs {
-            self.drop_old_logs(&folder, &run)?;
             desired.runs.retain(|asked| asked.container != run.container);
             desired.runs.push(run);
         }
@@ -145,16 +145,6 @@ impl Processes {
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("the shim {} can't be started: {error}", self.shim_program.display())))
     }
-
-    /// Keeps the log of the run before the one that starts.
-    fn drop_old_logs(&self, folder: &PodFolder, run: &Run) -> io::Result<()> {
-        for attempt in attempts(folder, &run.container)? {
-            if attempt.saturating_add(1) < run.attempt {
-                std::fs::remove_file(folder.log(&run.container, attempt))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// As [`Processes::look`].
@@ -204,16 +194,8 @@ pub(crate) fn or_nothing<T: Default>(read: io::Result<T>) -> io::Result<T> {
 
 /// The runs of a container that have a log, ascending.
 pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u32>> {
-    let entries = match std::fs::read_dir(folder.logs(container)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut attempts = Vec::new();
-    for entry in entries {
-        attempts.extend(entry?.file_name().to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u32>().ok()));
-    }
-    attempts.sort_unstable();
+    let mut attempts: Vec<u32> = log_files(&folder.logs(container))?.into_iter().map(|file| file.attempt).collect();
+    attempts.dedup();
     Ok(attempts)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::log_files::{LogFile, LogLimits};
 use crate::kubelet::os::{Host, Os};
 
 /// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
@@ -33,8 +34,11 @@ pub(crate) struct Run {
     pub(crate) env: Vec<(String, String)>,
     /// The folder to start in.
     pub(crate) working_dir: PathBuf,
-    /// Where standard output and standard error are appended.
+    /// Where what it writes is logged, beside what other runs of the container wrote.
     pub(crate) log: PathBuf,
+    /// How much is kept.
+    #[serde(default)]
+    pub(crate) log_limits: LogLimits,
 }
 
 /// The request to end everything.
@@ -188,7 +192,7 @@ impl PodFolder {
 
     /// The log of one run.
     pub(crate) fn log(&self, container: &str, attempt: u32) -> PathBuf {
-        self.logs(container).join(format!("{attempt}.log"))
+        LogFile::present(attempt).path(&self.logs(container))
     }
 
     /// What the kubelet wants; nothing when there is no such file yet.

@@ -1,11 +1,11 @@
 //! Starts one run of a container, or says why it can't be.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::files::{Cause, Run};
+use super::outputs::Pens;
 use crate::kubelet::os::{Host, Os};
 
 /// There is no such program.
@@ -13,12 +13,12 @@ const NOT_FOUND: i32 = 127;
 /// There is, but it can't be executed (here).
 const NOT_EXECUTABLE: i32 = 126;
 
-/// Starts a run; gives the pid of its main process.
-pub(super) fn launch(run: &Run) -> Result<i32, Cause> {
+/// Starts a run, which writes to these; gives the pid of its main process.
+pub(super) fn launch(run: &Run, pens: io::Result<Pens>) -> Result<i32, Cause> {
     let mut command = command(run)?;
-    let (output, errors) = open_log(&run.log)
-        .map_err(|error| failed(NOT_EXECUTABLE, format!("the log file {} can't be opened: {error}", run.log.display())))?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors);
+    let Pens { stdout, stderr } =
+        pens.map_err(|error| failed(NOT_EXECUTABLE, format!("the log {} can't be written: {error}", run.log.display())))?;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     Host::spawn(&mut command, &run.container).map_err(|error| explain(run, &error))
 }
 
@@ -41,14 +41,6 @@ fn check_folder(folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!("the working folder {} does not exist", folder.display())),
         Err(error) => Err(format!("the working folder {} can't be used: {error}", folder.display())),
     }
-}
-
-fn open_log(path: &Path) -> io::Result<(File, File)> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let log = OpenOptions::new().create(true).append(true).open(path)?;
-    Ok((log.try_clone()?, log))
 }
 
 /// Why a command could not be started.

@@ -1,11 +1,15 @@
 //! The shim: a small supervisor, one for each pod, that outlives the kubelet.
 //!
 //! It starts the runs that `desired.json` asks for, keeps all their descendants, records their ends in `state.json` and kills whole trees.
-//! It is single-threaded, without tokio, and reads nothing but files: the lock on `lock` says that it lives, `bell` wakes it. It ends when
-//! nothing runs and nothing is to be started; the kubelet starts another one when that changes.
+//! It is single-threaded, without tokio, and reads nothing but files and the outputs of its containers, of which it writes the logs: the lock
+//! on `lock` says that it lives, `bell` wakes it. It ends when nothing runs and nothing is to be started; the kubelet starts another one when that changes.
 
 pub(crate) mod files;
 pub(crate) mod launch;
+mod lines;
+mod log;
+pub(crate) mod log_files;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +18,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
+use outputs::Outputs;
 
 use crate::kubelet::os::{Bell, Host, Os, Reaped};
 use crate::kubelet::runtime::or_nothing;
@@ -48,11 +53,11 @@ fn run(folder: PodFolder) -> io::Result<()> {
     Host::adopt_orphans()?;
     bell.ring_at_child_end()?;
 
-    let mut shim = Shim::new(folder)?;
+    let mut shim = Shim::new(folder, bell)?;
     loop {
         match shim.turn()? {
             Turn::Finished => return Ok(()),
-            Turn::Wait(timeout) => bell.wait(timeout)?,
+            Turn::Wait(timeout) => shim.outputs.serve(&shim.bell, timeout)?,
         }
     }
 }
@@ -67,7 +72,9 @@ enum Turn {
 
 struct Shim {
     folder: PodFolder,
+    bell: <Host as Os>::Bell,
     clock: Clock,
+    outputs: Outputs,
     desired: Desired,
     state: State,
     /// As it was last written.
@@ -81,12 +88,22 @@ struct Shim {
 }
 
 impl Shim {
-    fn new(folder: PodFolder) -> io::Result<Self> {
+    fn new(folder: PodFolder, bell: <Host as Os>::Bell) -> io::Result<Self> {
         let clock = Clock::system();
         let mut state = or_nothing(folder.read_state())?;
         state.mark_lost(time::millis(&clock.now()));
-        let desired = Desired::default();
-        Ok(Self { folder, clock, desired, state, written: None, ending: BTreeMap::new(), stopping: None, has_children: false })
+        Ok(Self {
+            folder,
+            bell,
+            outputs: Outputs::new(clock.clone()),
+            clock,
+            desired: Desired::default(),
+            state,
+            written: None,
+            ending: BTreeMap::new(),
+            stopping: None,
+            has_children: false,
+        })
     }
 
     /// Sees what has happened, does what is to be done now, and says so.
@@ -154,12 +171,15 @@ impl Shim {
                 None => None,
             };
             let started_at = time::millis(&self.clock.now());
-            let stage = match launch::launch(run) {
+            let stage = match launch::launch(run, self.outputs.open(run, &self.bell)) {
                 Ok(pid) => {
                     self.has_children = true;
                     Stage::Running { pid, started_at }
                 }
-                Err(cause) => Stage::Ended(Ended { cause, started_at, finished_at: started_at }),
+                Err(cause) => {
+                    self.outputs.close(&run.container);
+                    Stage::Ended(Ended { cause, started_at, finished_at: started_at })
+                }
             };
             let (name, attempt, streak) = (run.container.clone(), run.attempt, run.streak);
             self.state.set(ContainerState { name, attempt, streak, stage, previous });
@@ -212,6 +232,7 @@ impl Shim {
 
     fn close(&mut self, name: &str) {
         let Some(ended) = self.ending.remove(name) else { return };
+        self.outputs.close(name);
         if let Some(container) = self.state.containers.iter_mut().find(|container| container.name == name) {
             container.stage = Stage::Ended(ended);
         }
