@@ -243,7 +243,7 @@ fn root() -> &'static Path {
 }
 
 fn all_files() -> Vec<File> {
-    ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect()
+    ["src", "tests", "benches", "examples"].into_iter().flat_map(rust_files).collect()
 }
 
 fn rust_files(folder: &str) -> Vec<File> {

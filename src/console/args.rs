@@ -48,6 +48,8 @@ pub(super) enum Command {
     Logs(Logs),
     /// Write all objects to a file, for `apiserver restore`, while the cluster goes on
     Backup(Backup),
+    /// Ask a node to show that it keeps every promise that the spec of a pod makes
+    Conformance(Conformance),
     /// Look into a store's folder or a backup, without an apiserver
     #[command(subcommand)]
     Store(StoreCommand),
@@ -242,6 +244,40 @@ pub(super) struct Backup {
     /// Replace a file of this name
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Conformance {
+    /// The node; the only one that is ready if not given
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
+    /// Only the cases with this in their names
+    #[arg(long, value_name = "TEXT")]
+    pub(super) filter: Option<String>,
+    /// Print the cases and run none
+    #[arg(long)]
+    pub(super) list: bool,
+    /// The program testapp as the node names it; the one beside its kubelet if not given
+    #[arg(long, value_name = "PATH-ON-NODE")]
+    pub(super) testapp: Option<String>,
+    /// How many cases run at once
+    #[arg(long, default_value_t = 8, value_name = "COUNT")]
+    pub(super) parallel: usize,
+    /// How long each step of a case may take
+    #[arg(long, default_value = "60s", value_parser = super::age::parse_duration, value_name = "TIME")]
+    pub(super) timeout: std::time::Duration,
+    /// Leave everything that cases made in their namespaces
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Write the results to a file, as JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Write the results into a table of cases and systems, which keeps those of other systems
+    #[arg(long, value_name = "FILE")]
+    pub(super) write: Option<PathBuf>,
+    /// The table's column; the node's system and user if not given
+    #[arg(long, value_name = "NAME")]
+    pub(super) column: Option<String>,
 }
 
 /// What of a store is wanted. All of these only read, also while an apiserver writes: then the last commits may be missing, or be there a moment before whoever asked

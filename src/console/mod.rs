@@ -7,6 +7,7 @@ mod age;
 mod apply;
 mod args;
 mod backup;
+mod conformance;
 mod delete;
 mod describe;
 mod echo;
@@ -131,6 +132,7 @@ impl Console<'_> {
             Command::Describe(args) => describe::run(self, &args).await,
             Command::Delete(args) => delete::run(self, &args).await,
             Command::Logs(args) => logs::run(self, &args).await,
+            Command::Conformance(args) => conformance::run(self, &args).await,
             Command::Backup(args) => backup::run(self, &args).await,
             Command::Store(command) => store::run(self, &command),
             Command::Explain(args) => explain::run(self, &args),

@@ -137,9 +137,12 @@ impl Logs {
                     if piece.is_empty() {
                         break;
                     }
-                    let message = tunnel_request::Message::Data(text.of(&piece));
-                    if pieces.send(TunnelRequest { message: Some(message) }).await.is_err() {
-                        return Ok(false);
+                    // What was left of the piece before may make it longer than a piece may be.
+                    for part in text.of(&piece).chunks(PIECE) {
+                        let message = tunnel_request::Message::Data(part.to_vec());
+                        if pieces.send(TunnelRequest { message: Some(message) }).await.is_err() {
+                            return Ok(false);
+                        }
                     }
                 }
                 if is_full {

@@ -1,6 +1,7 @@
 //! What this node is and can do.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 
 use prost_types::Timestamp;
 
@@ -17,6 +18,9 @@ const LABEL_PREFIX: &str = "kubernetes.io/";
 pub(crate) fn capabilities(routes: bool) -> Vec<String> {
     let mut capabilities = Vec::new();
     if routes {
+        if may_listen_low() {
+            capabilities.push("routes.low-ports".to_owned());
+        }
         capabilities.push("routes.proxy".to_owned());
     }
     if Host::RUNS_PROCESSES {
@@ -24,6 +28,19 @@ pub(crate) fn capabilities(routes: bool) -> Vec<String> {
     }
     capabilities
 }
+
+/// Whether this kubelet may listen on ports below 1024, which some systems keep for root. Found by trying: on some machines everybody may.
+fn may_listen_low() -> bool {
+    let tried = |port| match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Some(true),
+        Err(error) => (error.kind() == ErrorKind::PermissionDenied).then_some(false),
+    };
+    // One that is taken tells nothing.
+    LOW_PORTS.filter_map(tried).next().unwrap_or(false)
+}
+
+/// Ports that hardly anybody uses.
+const LOW_PORTS: std::ops::Range<u16> = 1..8;
 
 /// The node as it introduces itself.
 ///

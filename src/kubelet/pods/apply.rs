@@ -122,6 +122,10 @@ impl Pods {
             entry.save_end(&self.links.root.pod(uid), now)?;
         }
         self.links.processes.stop(uid, grace)?;
+        if let Some(observed) = &mut entry.observed {
+            // What is reported next shall say so: nothing may happen for a long time.
+            observed.stopping = Some(grace);
+        }
         if let Some(pod) = &entry.pod {
             let note = format!("asked to end within {} s", grace.as_secs());
             self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);

@@ -51,10 +51,20 @@ pub(crate) fn explain(run: &Run, error: &io::Error) -> Cause {
         io::ErrorKind::NotFound if program.contains(std::path::MAIN_SEPARATOR) => {
             failed(NOT_FOUND, format!("the program {program:?} does not exist, or what its first line asks for does not"))
         }
-        io::ErrorKind::NotFound => failed(NOT_FOUND, format!("the program {program:?} is in none of the folders of PATH: {path}")),
+        io::ErrorKind::NotFound => nowhere(program, path),
+        // A folder of PATH that may not be searched says so of every program.
+        io::ErrorKind::PermissionDenied if !program.contains(std::path::MAIN_SEPARATOR) && !is_in(path, program) => nowhere(program, path),
         io::ErrorKind::PermissionDenied => failed(NOT_EXECUTABLE, format!("the program {program:?} may not be executed")),
         _ => failed(NOT_EXECUTABLE, format!("the program {program:?} can't be started: {error}")),
     }
+}
+
+fn nowhere(program: &str, path: &str) -> Cause {
+    failed(NOT_FOUND, format!("the program {program:?} is in none of the folders of PATH: {path}"))
+}
+
+fn is_in(path: &str, program: &str) -> bool {
+    std::env::split_paths(path).any(|folder| folder.join(program).exists())
 }
 
 fn failed(code: i32, message: String) -> Cause {

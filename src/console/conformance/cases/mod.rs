@@ -1,0 +1,18 @@
+//! The cases, a file for each area.
+
+mod environment;
+mod logs;
+mod obstacles;
+mod ports;
+mod restarts;
+mod start;
+mod stop;
+
+use super::case::Case;
+
+const AREAS: &[&[Case]] = &[start::CASES, obstacles::CASES, environment::CASES, restarts::CASES, ports::CASES, logs::CASES, stop::CASES];
+
+/// All cases, area after area.
+pub(super) fn all() -> impl Iterator<Item = &'static Case> {
+    AREAS.iter().copied().flatten()
+}
