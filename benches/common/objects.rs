@@ -95,7 +95,7 @@ fn lease(mut metadata: ObjectMeta) -> Lease {
 fn pod(mut metadata: ObjectMeta, node_name: String) -> Pod {
     let words =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<HashMap<_, _>>();
-    let variable = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
+    let variable = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned(), ..Default::default() };
     let container = Container {
         name: "web".to_owned(),
         command: vec!["/usr/bin/web".to_owned()],

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn of_every_list_of_messages_it_is_decided_whether_its_items_have_keys() {
-        const WITHOUT_KEYS: [&str; 2] = ["bluebird.v1.EndpointSliceSpec.endpoints", "bluebird.v1.Endpoint.ports"];
+        const WITHOUT_KEYS: [&str; 3] =
+            ["bluebird.v1.EndpointSliceSpec.endpoints", "bluebird.v1.Endpoint.ports", "bluebird.v1.Container.env_from"];
         fn lists(message: &MessageDescriptor, found: &mut Vec<FieldDescriptor>) {
             for field in message.fields().filter(|field| !matches!(field.name(), "metadata" | "status")) {
                 if let prost_reflect::Kind::Message(inner) = field.kind() {

@@ -33,6 +33,8 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     contents: RwLock<Contents>,
     revisions: watch::Sender<Option<Revision>>,
+    /// What is to be followed.
+    selectors: watch::Sender<Arc<[Selector]>>,
     ended: CancellationToken,
 }
 
@@ -44,13 +46,14 @@ impl Cache {
 
     /// As [`Cache::start`], but with less memory where there may be very many objects.
     pub fn start_keeping(client: Client, selectors: Vec<Selector>, keep: Keep, tasks: &Tasks) -> Self {
-        let shared = Shared { contents: RwLock::default(), revisions: watch::Sender::new(None), ended: CancellationToken::new() };
+        let (revisions, selectors) = (watch::Sender::new(None), watch::Sender::new(selectors.into()));
+        let shared = Shared { contents: RwLock::default(), revisions, selectors, ended: CancellationToken::new() };
         let cache = Self(Arc::new(shared));
         let token = tasks.token();
         let followed = cache.clone();
         tasks.spawn("cache", async move {
             let ends = followed.0.ended.clone().drop_guard();
-            token.run_until_cancelled(followed.run(client, selectors, Follow::new(keep))).await;
+            token.run_until_cancelled(followed.run(client, Follow::new(keep))).await;
             drop(ends);
             followed.write().wake_all();
         });
@@ -60,6 +63,19 @@ impl Cache {
     /// Follows all objects of these kinds.
     pub fn of_kinds(client: Client, kinds: &[Kind], tasks: &Tasks) -> Self {
         Self::start(client, all_of(kinds), tasks)
+    }
+
+    /// From now on follows what any of these selectors matches; none at all would be everything. What isn't held of it is fetched aside; then readers see
+    /// it, and nothing any more that none of them matches, as of one revision. Given the same again it only asks the server anew, so that what is read
+    /// is soon as new as it is now.
+    pub fn follow(&self, selectors: Vec<Selector>) {
+        self.0.selectors.send_replace(selectors.into());
+    }
+
+    /// What readers see is all that these selectors match: the last that were given or, while that is being fetched, those before. None before the first
+    /// whole state.
+    pub fn followed(&self) -> Option<Arc<[Selector]>> {
+        self.read().selectors()
     }
 
     /// Waits for the first whole state. False if the cache ended before.
@@ -133,10 +149,23 @@ impl Cache {
         Changes::new(self.write().subscribe(), self.0.ended.clone())
     }
 
-    async fn run(&self, client: Client, selectors: Vec<Selector>, mut follow: Follow) {
+    async fn run(&self, client: Client, mut follow: Follow) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut given = self.0.selectors.subscribe();
+        let mut selectors = given.borrow_and_update().clone();
         loop {
-            let error = self.connection(&client, &selectors, &mut follow, &mut backoff).await;
+            let latest = given.borrow_and_update().clone();
+            if latest != selectors {
+                follow.select_anew();
+                selectors = latest;
+            }
+            let error = tokio::select! {
+                error = self.connection(&client, &selectors, &mut follow, &mut backoff) => error,
+                _ = given.changed() => {
+                    follow.failed(&Error::Cancelled);
+                    continue;
+                }
+            };
             metrics::counter!("bluebird_client_watch_reconnects_total").increment(1);
             let could_resume = follow.is_resuming();
             follow.failed(&error);
@@ -153,7 +182,7 @@ impl Cache {
     }
 
     /// One connection, until it fails.
-    async fn connection(&self, client: &Client, selectors: &[Selector], follow: &mut Follow, backoff: &mut Backoff) -> Error {
+    async fn connection(&self, client: &Client, selectors: &Arc<[Selector]>, follow: &mut Follow, backoff: &mut Backoff) -> Error {
         let mut incoming = match client.watch(self.request(selectors, follow)).await {
             Ok(incoming) => incoming,
             Err(error) => return error,
@@ -166,7 +195,7 @@ impl Cache {
             };
             backoff.reset();
             match follow.message(message) {
-                Ok(step) => self.apply(step),
+                Ok(step) => self.apply(step, selectors),
                 Err(error) => return error,
             }
         }
@@ -176,8 +205,8 @@ impl Cache {
         follow.request(selectors, self.read().objects())
     }
 
-    fn apply(&self, step: Step) {
-        let reached = self.write().apply(step);
+    fn apply(&self, step: Step, selectors: &Arc<[Selector]>) {
+        let reached = self.write().apply(step, selectors);
         if reached.is_some() {
             self.0.revisions.send_replace(reached);
         }

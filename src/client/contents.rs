@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::{Differences, Step};
 use super::objects::Objects;
+use crate::api::v1::Selector;
 use crate::api::{ObjectKey, Revision};
 
 /// Objects as of one revision.
@@ -17,6 +18,8 @@ pub(super) struct Contents {
     objects: Objects,
     /// `None` before the first whole state.
     revision: Option<Revision>,
+    /// What the objects are all of.
+    selectors: Option<Arc<[Selector]>>,
     relists: u64,
     bridges: u64,
     subscribers: Vec<Weak<Subscription>>,
@@ -31,6 +34,10 @@ impl Contents {
         self.revision
     }
 
+    pub(super) fn selectors(&self) -> Option<Arc<[Selector]>> {
+        self.selectors.clone()
+    }
+
     pub(super) fn relists(&self) -> u64 {
         self.relists
     }
@@ -39,8 +46,11 @@ impl Contents {
         self.bridges
     }
 
-    /// Takes a step and tells the subscribers what it changed. Returns the revision that it reached, if any.
-    pub(super) fn apply(&mut self, step: Step) -> Option<Revision> {
+    /// Takes a step of a watch with these selectors and tells the subscribers what it changed. Returns the revision that it reached, if any.
+    pub(super) fn apply(&mut self, step: Step, selectors: &Arc<[Selector]>) -> Option<Revision> {
+        if let Step::Bridge(..) | Step::Replace(..) = step {
+            self.selectors = Some(selectors.clone());
+        }
         let (changed, revision) = match step {
             Step::Wait => return None,
             Step::Advance(changes, revision) => (self.advance(changes), revision),

@@ -124,6 +124,14 @@ impl Follow {
         };
     }
 
+    /// Other objects are asked for from now on: what differs from those that are held.
+    pub(super) fn select_anew(&mut self) {
+        self.state = match &self.state {
+            State::Collecting(_) => State::Collecting(Objects::new(self.keep.encoded)),
+            State::Comparing(revision, _) | State::Resuming(revision) => State::Comparing(*revision, Vec::new()),
+        };
+    }
+
     /// Whether only changes are asked for.
     pub(super) fn is_resuming(&self) -> bool {
         matches!(self.state, State::Resuming(_))

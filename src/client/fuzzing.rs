@@ -23,7 +23,7 @@ pub fn follow(told: impl IntoIterator<Item = Told>) -> (Option<Revision>, usize)
     follow.request(&[], contents.objects());
     for told in told {
         let failure = match told {
-            Told::Message(message) => follow.message(message).map(|step| _ = contents.apply(step)).err(),
+            Told::Message(message) => follow.message(message).map(|step| _ = contents.apply(step, &std::sync::Arc::default())).err(),
             Told::End(error) => Some(error),
         };
         if let Some(error) = failure {

@@ -177,7 +177,10 @@ fn describe_container(page: &mut Page, container: &Container, policy: &str, seen
         page.inner("Ports", &or_none(&words::assigned_ports(ports)));
     }
     for variable in &container.env {
-        page.inner("Env", &format!("{}={}", variable.name, variable.value));
+        page.inner("Env", &words::variable(variable));
+    }
+    for from in &container.env_from {
+        page.inner("Env From", &words::variables(from));
     }
     if let Some(resources) = &container.resources {
         page.inner("Requests", &or_none(&words::labels(&resources.requests)));

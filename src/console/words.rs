@@ -154,6 +154,33 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// `PORT=80`, `PASSWORD from key password of Secret db`
+pub(super) fn variable(variable: &EnvVar) -> String {
+    use env_var_source::Source;
+    let (kind, object, key, optional) = match variable.value_from.as_ref().and_then(|from| from.source.as_ref()) {
+        None => return format!("{}={}", variable.name, variable.value),
+        Some(Source::ConfigMapKeyRef(map)) => ("ConfigMap", &map.name, &map.key, map.optional),
+        Some(Source::SecretKeyRef(secret)) => ("Secret", &secret.name, &secret.key, secret.optional),
+    };
+    format!("{} from key {key} of {kind} {object}{}", variable.name, if_optional(optional))
+}
+
+/// `ConfigMap web, as WEB_*`
+pub(super) fn variables(from: &EnvFromSource) -> String {
+    use env_from_source::Source;
+    let (kind, object, optional) = match &from.source {
+        None => return String::new(),
+        Some(Source::ConfigMapRef(map)) => ("ConfigMap", &map.name, map.optional),
+        Some(Source::SecretRef(secret)) => ("Secret", &secret.name, secret.optional),
+    };
+    let named = if from.prefix.is_empty() { String::new() } else { format!(", as {}*", from.prefix) };
+    format!("{kind} {object}{named}{}", if_optional(optional))
+}
+
+fn if_optional(optional: bool) -> &'static str {
+    if optional { " (optional)" } else { "" }
+}
+
 pub(super) fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp | Protocol::Unspecified => "TCP",

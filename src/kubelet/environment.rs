@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::configuration::{self, Configuration, Lacking};
 use super::os::{Host, Os};
 use super::shim::{CONTAINER_VARIABLE, POD_VARIABLE, ROOT_VARIABLE};
 use super::uid::PodUid;
@@ -30,14 +31,21 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) uid: &'a PodUid,
     /// All ports of the pod.
     pub(crate) ports: &'a [AssignedPort],
+    /// The pod's namespace.
+    pub(crate) namespace: &'a str,
+    /// What the pod uses of that.
+    pub(crate) configuration: &'a Configuration,
 }
 
 /// The whole environment of a container: base, services, ports, its own variables, marks; each name once.
+///
+/// # Errors
+/// What of the configuration is needed and can't be had.
 pub(crate) fn environment<'a>(
     container: &Container,
     services: impl IntoIterator<Item = &'a Service>,
     surroundings: &Surroundings<'_>,
-) -> Environment {
+) -> Result<Environment, Lacking> {
     let mut all = surroundings.base.clone();
     for service in services {
         add_service(&mut all, service);
@@ -49,15 +57,25 @@ pub(crate) fn environment<'a>(
     if let Some(first) = own.first() {
         set(&mut all, "PORT".to_owned(), first.port.to_string());
     }
+    for from in &container.env_from {
+        for (name, value) in configuration::variables(from, surroundings.namespace, surroundings.configuration)? {
+            set(&mut all, name, value);
+        }
+    }
     for variable in &container.env {
-        let value = api::expand(&variable.value, |name| get(&all, name));
-        set(&mut all, variable.name.clone(), value);
+        let value = match &variable.value_from {
+            None => Some(api::expand(&variable.value, |name| get(&all, name))),
+            Some(source) => configuration::value_of(source, surroundings.namespace, surroundings.configuration)?,
+        };
+        if let Some(value) = value {
+            set(&mut all, variable.name.clone(), value);
+        }
     }
     // What finds the processes of a pod can't be overruled.
     set(&mut all, ROOT_VARIABLE.to_owned(), surroundings.root.to_string_lossy().into_owned());
     set(&mut all, POD_VARIABLE.to_owned(), surroundings.uid.to_string());
     set(&mut all, CONTAINER_VARIABLE.to_owned(), container.name.clone());
-    all
+    Ok(all)
 }
 
 /// The program and its arguments, with variables replaced.
@@ -95,23 +113,31 @@ fn set(environment: &mut Environment, name: String, value: String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::api::v1::{EnvVar, ObjectMeta, Protocol, ServicePort, ServiceSpec};
+    use crate::api::Resource as _;
+    use crate::api::v1::{
+        ConfigMap, ConfigMapEnvSource, ConfigMapKeySelector, EnvFromSource, EnvVar, EnvVarSource, ObjectMeta, Protocol, Secret,
+        SecretKeySelector, ServicePort, ServiceSpec, env_from_source, env_var_source,
+    };
 
     fn port(container: &str, name: &str, port: u32) -> AssignedPort {
         AssignedPort { container: container.into(), name: name.into(), port, protocol: Protocol::Tcp.into() }
     }
 
     fn variable(name: &str, value: &str) -> EnvVar {
-        EnvVar { name: name.into(), value: value.into() }
+        EnvVar { name: name.into(), value: value.into(), ..Default::default() }
     }
 
     fn check(container: &Container, services: &[Service], expected: &[(&str, &str)]) {
         let uid = PodUid::new("u1").unwrap();
         let base = vec![("PATH".to_owned(), "/bin".to_owned())];
         let ports = [port("main", "http", 20001), port("main", "admin-2", 20002), port("side", "http-s", 20003)];
-        let surroundings = Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &ports };
-        let all = environment(container, services, &surroundings);
+        let configuration = configuration();
+        let surroundings =
+            Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &ports, namespace: "", configuration: &configuration };
+        let all = environment(container, services, &surroundings).unwrap();
         for (name, value) in expected {
             assert_eq!(get(&all, name), Some(*value), "{name} in {all:?}");
         }
@@ -145,6 +171,66 @@ mod tests {
         let env = vec![variable("A", "$(PORT)"), variable("B", "$(A)/$(LATER)"), variable("LATER", "x"), variable(POD_VARIABLE, "forged")];
         let main = Container { name: "main".into(), env, ..Default::default() };
         check(&main, &[], &[("A", "20001"), ("B", "20001/$(LATER)"), (POD_VARIABLE, "u1"), (ROOT_VARIABLE, "/r"), ("PATH", "/bin")]);
+    }
+
+    /// A ConfigMap "web" and a Secret "db".
+    fn configuration() -> Configuration {
+        let mut configuration = Configuration::default();
+        let data = [("colour", "blue"), ("PORT", "1"), ("word", "$(PORT)")].map(|(key, text)| (key.to_owned(), text.to_owned())).into();
+        let map = ConfigMap { data, binary_data: [("logo".to_owned(), b"x".to_vec())].into(), ..Default::default() };
+        configuration.learn(&configuration::config_map("", "web"), Some(Arc::new(map.into_object())));
+        let data =
+            [("password", &b"hunter2"[..]), ("key", &[0xff]), ("nul", b"\0")].map(|(key, value)| (key.to_owned(), value.to_vec())).into();
+        configuration.learn(&configuration::secret("", "db"), Some(Arc::new(Secret { data, ..Default::default() }.into_object())));
+        configuration.learn(&configuration::secret("", "gone"), None);
+        configuration
+    }
+
+    fn from_map(variable: &str, key: &str) -> EnvVar {
+        let selector = ConfigMapKeySelector { name: "web".into(), key: key.into(), optional: false };
+        let source = Some(env_var_source::Source::ConfigMapKeyRef(selector));
+        EnvVar { name: variable.into(), value_from: Some(EnvVarSource { source }), ..Default::default() }
+    }
+
+    fn from_secret(variable: &str, name: &str, key: &str, optional: bool) -> EnvVar {
+        let selector = SecretKeySelector { name: name.into(), key: key.into(), optional };
+        let source = Some(env_var_source::Source::SecretKeyRef(selector));
+        EnvVar { name: variable.into(), value_from: Some(EnvVarSource { source }), ..Default::default() }
+    }
+
+    #[test]
+    fn variables_come_from_config_maps_and_secrets_and_a_containers_own_win() {
+        let map = env_from_source::Source::ConfigMapRef(ConfigMapEnvSource { name: "web".into(), optional: false });
+        let env_from = ["", "B_"].map(|prefix| EnvFromSource { prefix: prefix.into(), source: Some(map.clone()) }).to_vec();
+        let env = vec![
+            from_secret("PASSWORD", "db", "password", false),
+            variable("URL", "db:$(PASSWORD)@$(colour)"),
+            from_map("word", "word"),
+            from_secret("ABSENT", "gone", "x", true),
+            variable("B_PORT", "own"),
+        ];
+        let main = Container { name: "main".into(), env, env_from, ..Default::default() };
+        let expected =
+            [("URL", "db:hunter2@blue"), ("PORT", "1"), ("B_colour", "blue"), ("B_PORT", "own"), ("word", "$(PORT)"), (POD_VARIABLE, "u1")];
+        check(&main, &[], &expected);
+    }
+
+    #[test]
+    fn what_a_variable_lacks_is_told_without_what_is_secret() {
+        let lacking = |env: EnvVar| {
+            let (uid, base, configuration) = (PodUid::new("u1").unwrap(), Vec::new(), configuration());
+            let surroundings =
+                Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &[], namespace: "", configuration: &configuration };
+            environment(&Container { env: vec![env], ..Default::default() }, [], &surroundings).unwrap_err()
+        };
+        let missing = |text: &str| Lacking::Missing(text.to_owned());
+        assert_eq!(lacking(from_map("A", "no")), missing("the ConfigMap \"web\" has no key \"no\""));
+        assert_eq!(lacking(from_secret("A", "gone", "x", false)), missing("there is no Secret \"gone\" in the namespace \"default\""));
+        assert_eq!(lacking(from_secret("A", "new", "x", true)), Lacking::Unknown);
+        for key in ["key", "nul"] {
+            let text = format!("the key {key:?} of the Secret \"db\" is no text without the character NUL, which a variable has to be");
+            assert_eq!(lacking(from_secret("A", "db", key, true)), missing(&text));
+        }
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! - `pods` acts on the plans, woken by `run`; `runtime` runs containers, each pod guarded by a [`shim`] that outlives the kubelet.
 //! - `session` keeps the connection: heartbeats, logs, acknowledgements of routes. `report` sends statuses. `drain` holds stops back until
 //!   nobody is led to a pod any more.
+//! - `configuration` follows the ConfigMaps and Secrets that pods use; `environment` is what containers are told.
 //! - [`routes`] makes services reachable on this machine. `os` is everything that differs between operating systems.
 
 mod arguments;
+mod configuration;
 mod drain;
 mod environment;
 mod kept;
@@ -148,6 +150,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
         client: client.clone(),
         cache: cache.clone(),
+        followed: configuration::Followed::new(client.clone(), wakes.clone(), tasks.clone()),
         reporter: reporter.clone(),
         recorder: Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks),
         drains: drains.clone(),

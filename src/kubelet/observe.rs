@@ -16,6 +16,8 @@ use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Blocked {
     pub(crate) next: Attempt,
+    /// One word, as in the status.
+    pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) retry_at: Timestamp,
     pub(crate) tries: u32,
@@ -55,7 +57,13 @@ fn seconds(seconds: i64) -> Duration {
 }
 
 /// What there is of a pod on this machine.
-pub(crate) fn observed(found: &Found, is_prepared: bool, grace: Duration, blocked: &BTreeMap<String, Blocked>) -> ObservedPod {
+pub(crate) fn observed(
+    found: &Found,
+    is_prepared: bool,
+    is_outdated: bool,
+    grace: Duration,
+    blocked: &BTreeMap<String, Blocked>,
+) -> ObservedPod {
     let mut containers: Vec<ObservedContainer> = found
         .state
         .containers
@@ -69,8 +77,8 @@ pub(crate) fn observed(found: &Found, is_prepared: bool, grace: Duration, blocke
         }
     }
     for (name, blocked) in blocked {
-        let Blocked { next, message, retry_at, tries } = blocked.clone();
-        let run = ObservedRun::Blocked { next, message, retry_at, tries };
+        let Blocked { next, reason, message, retry_at, tries } = blocked.clone();
+        let run = ObservedRun::Blocked { next, reason, message, retry_at, tries };
         match containers.iter_mut().find(|container| container.name == *name) {
             Some(container) => {
                 if let ObservedRun::Ended { ended, .. } = &container.run {
@@ -83,6 +91,7 @@ pub(crate) fn observed(found: &Found, is_prepared: bool, grace: Duration, blocke
     }
     ObservedPod {
         is_prepared,
+        is_outdated,
         is_guarded: found.is_guarded,
         stopping: found.desired.stop.map(|stop| Duration::from_millis(stop.grace_ms)),
         grace,

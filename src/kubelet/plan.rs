@@ -3,6 +3,7 @@
 //! | pod | container | actions |
 //! | --- | --- | --- |
 //! | wanted | never started | prepare, start, in order: after init containers and sidecars |
+//! | wanted | any, and a ConfigMap or Secret that it uses has changed | configure |
 //! | wanted | runs | none |
 //! | wanted | ended | start again when its back-off is over, as the restart policy says |
 //! | wanted | ran, and its shim is gone | mark as lost; then as ended |
@@ -28,6 +29,8 @@ use crate::time;
 pub(crate) enum Action {
     /// Make the folder and the bell, and choose the ports.
     Prepare,
+    /// Bring what the folder has of ConfigMaps and Secrets up to date.
+    Configure,
     /// Start this run of a container, the next one or one that was asked for in vain.
     Start {
         /// The container.
@@ -113,6 +116,9 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     }
     if !observed.is_prepared {
         plan.actions.push(Action::Prepare);
+    }
+    if observed.is_outdated {
+        plan.actions.push(Action::Configure);
     }
     let mut order = Order::of(desired, observed);
     for container in &desired.containers {
@@ -205,6 +211,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Prepare => f.write_str("prepare"),
+            Action::Configure => f.write_str("configure"),
             Action::Start { container, attempt } => write!(f, "start {container} ({})", attempt.number),
             Action::MarkLost => f.write_str("mark lost"),
             Action::Drain => f.write_str("drain"),

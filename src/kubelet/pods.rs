@@ -16,6 +16,7 @@ use prost_types::Timestamp;
 use services::Services;
 use tokio::time::Instant;
 
+use super::configuration::Followed;
 use super::drain::Drains;
 use super::environment::Environment;
 use super::kept::Unsynced;
@@ -56,6 +57,7 @@ pub(crate) struct Links {
     pub(crate) base_environment: Environment,
     pub(crate) client: Client,
     pub(crate) cache: Cache,
+    pub(crate) followed: Arc<Followed>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) recorder: Recorder,
     pub(crate) drains: Arc<Drains>,
@@ -117,6 +119,7 @@ impl Pods {
             if let Some(pod) = &entry.pod {
                 pods.by_key.entry(pod.key()).or_default().insert(uid.clone());
             }
+            pods.links.followed.use_by(&uid, entry.uses.clone(), entry.since);
             pods.ports.remember(&uid, &entry.ports);
             match pods.links.processes.look(&uid) {
                 Ok(Some(found)) if found.is_guarded => {
@@ -160,12 +163,14 @@ impl Pods {
                 }
             }
         }
+        self.links.followed.settle();
         let mut done = BTreeSet::new();
         for uid in uids {
             if done.insert(uid.clone()) {
                 self.reconcile(&uid);
             }
         }
+        self.links.followed.settle();
         self.entries.values().filter_map(|entry| entry.look_again).min_by_key(time::millis)
     }
 
@@ -186,7 +191,10 @@ impl Pods {
             && let Some(uid) = PodUid::new(&pod.meta().uid)
         {
             uids.insert(uid.clone());
-            self.entries.entry(uid).or_default().pod = Some((*pod).clone());
+            let entry = self.entries.entry(uid.clone()).or_default();
+            if entry.take(&pod) {
+                self.links.followed.use_by(&uid, entry.uses.clone(), entry.since);
+            }
         }
         let known = uids.iter().cloned().collect();
         if uids.is_empty() {
@@ -308,6 +316,7 @@ impl Pods {
         self.ports.release(uid);
         self.links.reporter.forget(uid);
         self.links.drains.forget(uid);
+        self.links.followed.forget(uid);
         self.links.finished.set(uid, false);
         self.by_key.retain(|_, uids| {
             uids.remove(uid);
@@ -342,8 +351,13 @@ impl Links {
             // Alone: what was wanted when it was last known still is.
             (false, _) => entry.desired = entry.pod.as_ref().map(|pod| observe::desired(pod, &self.capabilities)),
         }
+        for key in entry.uses.clone() {
+            if let Some(object) = self.followed.look(uid, &key, entry.since) {
+                entry.learn(&key, object);
+            }
+        }
         let grace = entry.pod.as_ref().map(observe::grace_of).unwrap_or_default();
-        entry.observed = found.map(|found| observe::observed(&found, entry.is_prepared, grace, &entry.blocked));
+        entry.observed = found.map(|found| observe::observed(&found, entry.is_prepared, entry.is_outdated(), grace, &entry.blocked));
         Ok(())
     }
 

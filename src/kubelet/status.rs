@@ -105,9 +105,9 @@ fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerS
     let (state, restart_count) = match container.map(|container| &container.run) {
         None => (not_started(facts, desired, &mut status.next_retry_time), 0),
         Some(ObservedRun::Starting(attempt)) => (not_started(facts, desired, &mut status.next_retry_time), attempt.number),
-        Some(ObservedRun::Blocked { next, message, retry_at, .. }) => {
+        Some(ObservedRun::Blocked { next, reason, message, retry_at, .. }) => {
             status.next_retry_time = Some(*retry_at);
-            (waiting("PortTaken", message), next.number)
+            (waiting(reason, message), next.number)
         }
         Some(ObservedRun::Running { attempt, pid, started_at }) => {
             status.started = facts.observed.is_some_and(|observed| observed.is_guarded);

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod alone;
+mod configuration;
 mod init;
 mod logs;
 mod machine;

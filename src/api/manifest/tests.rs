@@ -67,7 +67,7 @@ fn a_manifest_of_kubernetes_is_read() {
     let spec = pod(&objects[0]).spec.clone().unwrap_or_default();
     let container = &spec.containers[0];
     assert_eq!(container.command, ["serve", "--fast"]);
-    assert_eq!(container.env[0], EnvVar { name: "A".into(), value: "1".into() });
+    assert_eq!(container.env[0], EnvVar { name: "A".into(), value: "1".into(), ..Default::default() });
     assert_eq!(container.ports[0], ContainerPort { name: "http".into(), container_port: 8080, protocol: Protocol::Tcp as i32 });
     let resources = container.resources.clone().unwrap_or_default();
     assert_eq!((resources.limits["cpu"].as_str(), resources.limits["memory"].as_str()), ("0.5", "64Mi"));
@@ -388,7 +388,7 @@ fn container() -> impl Strategy<Value = Container> {
         |(name, command, value, container_port, protocol, requests)| Container {
             name,
             command,
-            env: vec![EnvVar { name: "A".into(), value }],
+            env: vec![EnvVar { name: "A".into(), value, ..Default::default() }],
             ports: vec![ContainerPort { name: String::new(), container_port, protocol }],
             resources: requests.map(|requests| ResourceRequirements { requests, limits: Default::default() }),
             ..Default::default()

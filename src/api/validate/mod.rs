@@ -1,6 +1,7 @@
 //! What an object must be like to be stored.
 
 mod config;
+mod env;
 mod faults;
 mod meta;
 pub(crate) mod names;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::env;
 use super::faults::{Faults, Path};
 use super::meta::{check_conditions, check_labels, check_quantities};
 use super::names;
@@ -60,12 +61,7 @@ fn check_spec(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
 fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) {
     faults.check(&path.field("name"), &container.name, names::dns_label);
     check_command(path, container, faults);
-    for (index, variable) in container.env.iter().enumerate() {
-        let path = path.field("env");
-        let path = path.index(index);
-        faults.check(&path.field("name"), &variable.name, names::env_name);
-        check_no_nul(&path.field("value"), &variable.value, faults);
-    }
+    env::check(path, container, faults);
     check_no_nul(&path.field("working_dir"), &container.working_dir, faults);
     if container.restart_policy != 0 {
         faults.check_enum::<RestartPolicy>(&path.field("restart_policy"), container.restart_policy, "Always, OnFailure or Never");
@@ -98,7 +94,7 @@ fn check_command(path: &Path<'_>, container: &Container, faults: &mut Faults) {
 }
 
 /// No operating system can hand a process a text with a NUL in it.
-fn check_no_nul(path: &Path<'_>, text: &str, faults: &mut Faults) {
+pub(super) fn check_no_nul(path: &Path<'_>, text: &str, faults: &mut Faults) {
     if text.contains('\0') {
         faults.add(path, "must not contain the character NUL");
     }

@@ -159,7 +159,8 @@ fn ports_of_a_pod_are_ports_with_distinct_names_and_numbers() {
 
 #[test]
 fn variables_have_names_that_every_system_takes() {
-    let variable = |name: &str| pod(|_, spec| spec.containers[0].env = vec![EnvVar { name: name.into(), value: "=".into() }]);
+    let variable =
+        |name: &str| pod(|_, spec| spec.containers[0].env = vec![EnvVar { name: name.into(), value: "=".into(), ..Default::default() }]);
     for name in ["A", "_a1", "a.b-c", ".a"] {
         assert_eq!(validate(&variable(name)), [], "{name}");
     }
@@ -362,4 +363,25 @@ fn a_secret_keeps_its_type() {
     check(&secret("a b"), "secret.type", "visible ASCII");
     let violations = validate_update(&secret(""), &secret("kubernetes.io/tls"));
     assert_eq!(violations.iter().map(|v| v.path.as_str()).collect::<Vec<_>>(), ["secret.type"]);
+}
+
+#[test]
+fn a_variable_has_one_source_that_can_be() {
+    use env_var_source::Source;
+    let of = |name: &str, key: &str| Some(Source::SecretKeyRef(SecretKeySelector { name: name.into(), key: key.into(), optional: false }));
+    let with = |value: &str, source: Option<Source>| {
+        let variable = EnvVar { name: "A".into(), value: value.into(), value_from: Some(EnvVarSource { source }) };
+        pod(|_, spec| spec.containers[0].env = vec![variable])
+    };
+    assert_eq!(validate(&with("", of("db", "password"))), []);
+    let path = |rest: &str| format!("pod.spec.containers[0].env[0].value_from{rest}");
+    check(&with("x", of("db", "password")), &path(""), "can't stand beside value");
+    check(&with("", None), &path(""), "config_map_key_ref or secret_key_ref");
+    check(&with("", of("", "password")), &path(".secret_key_ref.name"), "must not be empty");
+    check(&with("", of("db", "../password")), &path(".secret_key_ref.key"), "is not a key");
+    let from = |prefix: &str, source| pod(|_, spec| spec.containers[0].env_from = vec![EnvFromSource { prefix: prefix.into(), source }]);
+    let web = || Some(env_from_source::Source::ConfigMapRef(ConfigMapEnvSource { name: "web".into(), optional: true }));
+    assert_eq!(validate(&from("WEB_", web())), []);
+    check(&from("1 2", web()), "pod.spec.containers[0].env_from[0].prefix", "a variable name");
+    check(&from("", None), "pod.spec.containers[0].env_from[0]", "config_map_ref or secret_ref");
 }

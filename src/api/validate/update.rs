@@ -62,7 +62,7 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
 }
 
 fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &mut Faults) {
-    let Container { name, command, args, env, working_dir, ports, resources, image, restart_policy, restart_backoff } = old;
+    let Container { name, command, args, env, working_dir, ports, resources, image, restart_policy, restart_backoff, env_from } = old;
     for (field, is_same) in [
         ("name", *name == new.name),
         ("command", *command == new.command),
@@ -74,6 +74,7 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         ("image", *image == new.image),
         ("restart_policy", *restart_policy == new.restart_policy),
         ("restart_backoff", *restart_backoff == new.restart_backoff),
+        ("env_from", *env_from == new.env_from),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

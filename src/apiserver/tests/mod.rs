@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod create;
 mod delete;
+mod follow;
 mod lifecycle;
 mod limits;
 mod list;

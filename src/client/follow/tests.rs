@@ -56,7 +56,7 @@ impl Scene {
         connection.sent = history.revision().0;
         if let Some(message) = connection.under_way.pop_front() {
             let step = follow.message(message).expect("the server never goes back");
-            self.contents.apply(step);
+            self.contents.apply(step, &Arc::default());
         }
     }
 

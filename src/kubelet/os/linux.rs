@@ -1,5 +1,6 @@
 //! Linux: descendants stay ours (child subreaper), containers die with their shim (death signal), and /proc tells the rest.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -91,6 +92,10 @@ impl Os for Host {
 
     fn make_private_folder(path: &Path) -> io::Result<()> {
         unix::make_private_folder(path)
+    }
+
+    fn create_private_file(path: &Path) -> io::Result<File> {
+        unix::create_private_file(path)
     }
 
     fn detach() -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! macOS. It has no child subreaper and no death signal: a descendant that leaves both its parent and its session gets away from the
 //! shim, and is found by its environment when the pod's processes are swept.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -88,6 +89,10 @@ impl Os for Host {
 
     fn make_private_folder(path: &Path) -> io::Result<()> {
         unix::make_private_folder(path)
+    }
+
+    fn create_private_file(path: &Path) -> io::Result<File> {
+        unix::create_private_file(path)
     }
 
     fn detach() -> io::Result<()> {

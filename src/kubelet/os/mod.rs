@@ -1,7 +1,8 @@
 //! Everything that differs from one operating system to another: the trait [`Os`], which the type `Host` of each file implements. What a
 //! system lacks it says by [`Os::RUNS_PROCESSES`], its `capabilities`, or `io::ErrorKind::Unsupported`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -102,10 +103,13 @@ pub(crate) trait Os {
     /// A folder that only its owner can look into: what a pod is told may be secret.
     fn make_private_folder(path: &Path) -> io::Result<()>;
 
-    /// Writes a whole file, so that a reader sees the old content or the new one, and nothing in between.
+    /// A new file, or an emptied one, that only its owner can read.
+    fn create_private_file(path: &Path) -> io::Result<File>;
+
+    /// Writes a whole file that only its owner can read, so that a reader sees the old content or the new one, and nothing in between.
     fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("new");
-        std::fs::write(&temporary, content)?;
+        Self::create_private_file(&temporary)?.write_all(content)?;
         std::fs::rename(&temporary, path)
     }
 

@@ -177,6 +177,11 @@ pub(super) async fn silence(path: &Path) -> io::Result<()> {
     pipe.ready(tokio::io::Interest::ERROR).await.map(drop)
 }
 
+/// Only its owner can read it, whatever the umask.
+pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// A folder that only its owner can look into: what a pod is told may be secret.
 pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)

@@ -1,6 +1,7 @@
 //! Windows. The process runtime isn't here yet: a node says so by lacking the capability `runtime.process`, and every part of the runtime
 //! answers `Unsupported`.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -60,6 +61,11 @@ impl Os for Host {
     /// A folder below the user's own data folder is the user's own already.
     fn make_private_folder(path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(path)
+    }
+
+    /// As private as its folder.
+    fn create_private_file(path: &Path) -> io::Result<File> {
+        File::create(path)
     }
 
     fn detach() -> io::Result<()> {

@@ -42,6 +42,8 @@ pub(crate) struct DesiredContainer {
 pub(crate) struct ObservedPod {
     /// Its folder, bell and ports are there.
     pub(crate) is_prepared: bool,
+    /// More is known of the ConfigMaps and Secrets that it uses than is in its folder.
+    pub(crate) is_outdated: bool,
     /// Its shim lives.
     pub(crate) is_guarded: bool,
     /// The grace period of the stop that it was told.
@@ -66,10 +68,12 @@ pub(crate) struct ObservedContainer {
 /// The latest run of a container.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ObservedRun {
-    /// It could not be asked for, since a port that it needs is taken.
+    /// It could not be asked for, since something that it needs can't be had.
     Blocked {
         /// Which run.
         next: Attempt,
+        /// Why, as one word.
+        reason: &'static str,
         /// Why, as a sentence.
         message: String,
         /// When to try again.

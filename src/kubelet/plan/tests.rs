@@ -24,6 +24,7 @@ fn container(name: &str, role: Role, policy: RestartPolicy) -> DesiredContainer 
 fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
     ObservedPod {
         is_prepared: true,
+        is_outdated: false,
         is_guarded,
         stopping: None,
         grace: Duration::from_secs(30),
@@ -162,9 +163,19 @@ fn a_pod_that_this_node_cannot_run_is_not_begun() {
 
 #[test]
 fn a_container_whose_port_is_taken_waits_for_its_next_try() {
-    let blocked = |retry_at| ObservedRun::Blocked { next: attempt(0, 0), message: "taken".into(), retry_at, tries: 1 };
+    let blocked = |retry_at| ObservedRun::Blocked { next: attempt(0, 0), reason: "PortTaken", message: "taken".into(), retry_at, tries: 1 };
     check(Some(&wanted(RestartPolicy::Always)), Some(&seen(blocked(at(700)), false)), "", Some(700));
     check(Some(&wanted(RestartPolicy::Always)), Some(&seen(blocked(at(0)), false)), "start main (0)", None);
+}
+
+#[test]
+fn a_change_of_what_a_pod_uses_is_brought_to_it_before_anything_starts_and_not_once_it_ends() {
+    let observed = ObservedPod { is_outdated: true, ..seen(running(0), true) };
+    check(Some(&wanted(RestartPolicy::Always)), Some(&observed), "configure", None);
+    let crashed = ObservedPod { is_outdated: true, ..seen(ended(attempt(0, 0), Cause::Exited(1), Duration::ZERO, 60_000), true) };
+    check(Some(&wanted(RestartPolicy::Always)), Some(&crashed), "configure, start main (1)", None);
+    let deleted = DesiredPod { deleted: Some(Duration::ZERO), ..wanted(RestartPolicy::Always) };
+    check(Some(&deleted), Some(&observed), "drain, stop (0 s), release, remove", None);
 }
 
 #[test]
@@ -216,7 +227,13 @@ fn a_clock_that_was_set_back_ends_a_wait_instead_of_making_it_an_hour_longer() {
     // It ended an hour ahead of what the clock shows now.
     check(Some(&desired), Some(&before(5, -HOUR)), "start main (4)", None);
     check(Some(&desired), Some(&before(5, -1)), "start main (4)", None);
-    let blocked = |retry_in| ObservedRun::Blocked { next: attempt(0, 0), message: "taken".into(), retry_at: at(retry_in), tries: 1 };
+    let blocked = |retry_in| ObservedRun::Blocked {
+        next: attempt(0, 0),
+        reason: "PortTaken",
+        message: "taken".into(),
+        retry_at: at(retry_in),
+        tries: 1,
+    };
     check(Some(&desired), Some(&seen(blocked(HOUR), false)), "start main (0)", None);
     check(Some(&desired), Some(&seen(blocked(299_000), false)), "", Some(299_000));
 }

@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 
-use super::entry::Entry;
+use super::entry::{Entry, PORT_TAKEN};
 use super::{Links, Pods};
 use crate::api::v1::{EventType, Pod, PodStatus, Service};
 use crate::api::{ObjectKey, Resource};
 use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
+use crate::kubelet::configuration::Lacking;
 use crate::kubelet::environment::{self, Surroundings};
-use crate::kubelet::observe::Blocked;
-use crate::kubelet::plan::{Action, Attempt, OWN_BACKOFF, Plan};
+use crate::kubelet::plan::{Action, Attempt, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
 use crate::kubelet::uid::PodUid;
-use crate::time;
 
 /// The longest wait before the first and before any new attempt to complete a deletion.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -33,6 +32,7 @@ impl Pods {
         for action in &plan.actions {
             let is_done = match action {
                 Action::Prepare => self.prepare(uid)?,
+                Action::Configure => self.configure(uid)?,
                 Action::Start { container, attempt } => {
                     starts.extend(self.ready_to_start(uid, container, *attempt, now)?);
                     true
@@ -65,29 +65,44 @@ impl Pods {
         entry.ports = ports.map_err(|PortTaken(message)| io::Error::new(io::ErrorKind::AddrInUse, message))?;
         entry.save_ports(&folder)?;
         entry.is_prepared = true;
+        self.configure(uid)
+    }
+
+    fn configure(&mut self, uid: &PodUid) -> io::Result<bool> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
+        if entry.is_outdated() {
+            let folder = self.links.root.pod(uid);
+            entry.save_configuration(&folder)?;
+            self.links.unsynced.add(folder.configuration());
+        }
         Ok(true)
     }
 
-    /// The run, unless a port that it needs is taken.
+    /// The run, unless something that it needs can't be had.
     fn ready_to_start(&mut self, uid: &PodUid, container: &str, attempt: Attempt, now: &Timestamp) -> io::Result<Option<Run>> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(None) };
         let Some(pod) = &entry.pod else { return Ok(None) };
         let before = entry.ports.clone();
         if let Err(PortTaken(message)) = self.ports.claim(uid, pod, container, &mut entry.ports) {
-            let tries = entry.blocked.get(container).map_or(0, |blocked| blocked.tries);
-            let retry_at = time::after(now, OWN_BACKOFF.wait(tries));
-            let blocked = Blocked { next: attempt, message, retry_at, tries: tries.saturating_add(1) };
-            entry.blocked.insert(container.to_owned(), blocked);
+            entry.block(container, attempt, (PORT_TAKEN, message), now);
             return Ok(None);
         }
-        entry.blocked.remove(container);
         if entry.ports != before {
             entry.save_ports(&self.links.root.pod(uid))?;
         }
         let namespace = pod.key().namespace().to_owned();
         let services = self.services(&namespace);
-        let Some(entry) = self.entries.get(uid) else { return Ok(None) };
-        Ok(self.links.run(uid, entry, container, attempt, &services))
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(None) };
+        match self.links.run(uid, entry, container, attempt, &services) {
+            Ok(run) => {
+                entry.blocked.remove(container);
+                Ok(run)
+            }
+            Err(lacking) => {
+                entry.block(container, attempt, explain(lacking), now);
+                Ok(None)
+            }
+        }
     }
 
     fn start(&mut self, uid: &PodUid, runs: Vec<Run>) -> io::Result<()> {
@@ -169,14 +184,29 @@ impl Pods {
 
 impl Links {
     /// What the shim is asked for.
-    fn run(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt, services: &[Cached<Service>]) -> Option<Run> {
-        let pod = entry.pod.as_ref()?;
-        let container = pod.spec.as_ref()?.all_containers().find(|container| container.name == name)?;
+    fn run(
+        &self,
+        uid: &PodUid,
+        entry: &Entry,
+        name: &str,
+        attempt: Attempt,
+        services: &[Cached<Service>],
+    ) -> std::result::Result<Option<Run>, Lacking> {
+        let Some(pod) = &entry.pod else { return Ok(None) };
+        let container = pod.spec.as_ref().and_then(|spec| spec.all_containers().find(|container| container.name == name));
+        let Some(container) = container else { return Ok(None) };
         let folder = self.root.pod(uid);
-        let surroundings = Surroundings { base: &self.base_environment, root: self.root.path(), uid, ports: &entry.ports };
-        let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
+        let surroundings = Surroundings {
+            base: &self.base_environment,
+            root: self.root.path(),
+            uid,
+            ports: &entry.ports,
+            namespace: &pod.meta().namespace,
+            configuration: &entry.configuration,
+        };
+        let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings)?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
-        Some(Run {
+        Ok(Some(Run {
             container: name.to_owned(),
             attempt: attempt.number,
             streak: attempt.streak,
@@ -185,7 +215,15 @@ impl Links {
             working_dir,
             log: folder.log(name, attempt.number),
             log_limits: self.log_limits,
-        })
+        }))
+    }
+}
+
+/// As a container that waits tells it.
+fn explain(lacking: Lacking) -> (&'static str, String) {
+    match lacking {
+        Lacking::Unknown => ("ContainerCreating", String::new()),
+        Lacking::Missing(message) => ("CreateContainerConfigError", message),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,14 +8,18 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::Timestamp;
 
-use crate::api::Resource;
-use crate::api::v1::{AssignedPort, Pod, PodPhase, PodStatus};
+use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
+use crate::api::{ObjectKey, Resource, Revision};
+use crate::kubelet::configuration::{self, Configuration};
 use crate::kubelet::observe::Blocked;
-use crate::kubelet::plan::{DesiredPod, OWN_BACKOFF, ObservedPod};
+use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
 use crate::kubelet::shim::files::PodFolder;
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::{kept, phase};
 use crate::time;
+
+/// Why a container waits for a port.
+pub(super) const PORT_TAKEN: &str = "PortTaken";
 
 /// What is known of one pod. What has to outlive the kubelet is in the pod's folder.
 #[derive(Debug, Default)]
@@ -36,7 +40,15 @@ pub(super) struct Entry {
     pub(super) is_prepared: bool,
     /// In the order of the spec.
     pub(super) ports: Vec<AssignedPort>,
-    /// Containers that can't be asked for since a port is taken.
+    /// The ConfigMaps and Secrets that it names.
+    pub(super) uses: BTreeSet<ObjectKey>,
+    /// What they hold, as far as it is known.
+    pub(super) configuration: Configuration,
+    /// They are not to be older than this: that of the pod when it was first seen.
+    pub(super) since: Revision,
+    /// How many changes of the configuration are in the folder.
+    pub(super) configured: u64,
+    /// Containers that can't be asked for, since something that they need can't be had.
     pub(super) blocked: BTreeMap<String, Blocked>,
     /// True while the shim that this kubelet started lives.
     pub(super) shim: Option<Arc<AtomicBool>>,
@@ -66,7 +78,11 @@ impl Entry {
         let ports = whole::<PodStatus>(&folder.ports());
         let is_prepared = pod.is_some() && ports.is_some();
         let finished = pod.as_ref().and_then(|pod| Some(pod.status.as_ref()?.phase())).filter(|phase| phase::is_finished(*phase));
-        let mut entry = Self { pod, finished, is_prepared, ports: ports.unwrap_or_default().ports, ..Self::default() };
+        let uses = pod.as_ref().map(configuration::used_by).unwrap_or_default();
+        let configuration = Configuration::from_folder(folder);
+        let configured = configuration.changes();
+        let ports = ports.unwrap_or_default().ports;
+        let mut entry = Self { pod, finished, is_prepared, ports, uses, configuration, configured, ..Self::default() };
         entry.kept = entry.to_keep();
         entry
     }
@@ -107,6 +123,35 @@ impl Entry {
         Some(Kept { deleted, finished: self.finished })
     }
 
+    /// Takes note of the pod, and of what it uses if that isn't known yet: true then.
+    pub(super) fn take(&mut self, pod: &Pod) -> bool {
+        let is_new = self.pod.is_none();
+        if is_new {
+            (self.uses, self.since) = (configuration::used_by(pod), Revision(pod.meta().resource_version));
+        }
+        self.pod = Some(pod.clone());
+        is_new
+    }
+
+    /// Takes note of how something is that the pod uses. What waits for that waits no longer.
+    pub(super) fn learn(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+        if self.configuration.learn(key, object) {
+            self.blocked.retain(|_, blocked| blocked.reason == PORT_TAKEN);
+        }
+    }
+
+    /// More is known of the configuration than is in the folder.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_prepared && self.configured != self.configuration.changes()
+    }
+
+    /// Keeps the configuration for the next kubelet.
+    pub(super) fn save_configuration(&mut self, folder: &PodFolder) -> io::Result<()> {
+        self.configuration.save(folder)?;
+        self.configured = self.configuration.changes();
+        Ok(())
+    }
+
     /// Keeps for the next kubelet that this pod is to end, so that it isn't started again before the apiserver can be asked.
     pub(super) fn save_end(&mut self, folder: &PodFolder, now: &Timestamp) -> io::Result<()> {
         if let (None, Some(pod)) = (&self.desired, &mut self.pod) {
@@ -128,6 +173,14 @@ impl Entry {
     /// The completion of its deletion has begun: the last status is somebody else's to send.
     pub(super) fn is_released(&self) -> bool {
         self.release.is_some()
+    }
+
+    /// A run can't be asked for, for a reason and with a message; the next try is later each time.
+    pub(super) fn block(&mut self, container: &str, next: Attempt, (reason, message): (&'static str, String), now: &Timestamp) {
+        let tries = self.blocked.get(container).map_or(0, |blocked| blocked.tries);
+        let retry_at = time::after(now, OWN_BACKOFF.wait(tries));
+        let blocked = Blocked { next, reason, message, retry_at, tries: tries.saturating_add(1) };
+        self.blocked.insert(container.to_owned(), blocked);
     }
 
     /// Something could not be done; the next try is later each time.

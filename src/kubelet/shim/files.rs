@@ -180,6 +180,11 @@ impl PodFolder {
         self.0.join("ports.binpb")
     }
 
+    /// The ConfigMaps and Secrets that the pod uses, encoded.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.0.join("configuration.binpb")
+    }
+
     /// The folder that containers start in.
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")

@@ -26,7 +26,14 @@ fn running() -> ObservedContainer {
 }
 
 fn seen(container: ObservedContainer) -> ObservedPod {
-    ObservedPod { is_prepared: true, is_guarded: true, stopping: None, grace: Duration::ZERO, containers: vec![container] }
+    ObservedPod {
+        is_prepared: true,
+        is_outdated: false,
+        is_guarded: true,
+        stopping: None,
+        grace: Duration::ZERO,
+        containers: vec![container],
+    }
 }
 
 fn make(policy: RestartPolicy, before: &PodStatus, observed: Option<&ObservedPod>) -> PodStatus {

@@ -15,6 +15,7 @@ impl World {
         for action in &plan.actions {
             match action {
                 Action::Prepare => self.observed.get_or_insert_default().is_prepared = true,
+                Action::Configure => self.observed.get_or_insert_default().is_outdated = false,
                 Action::Start { container, attempt } => {
                     let observed = self.observed.as_mut().expect("prepared before it is started");
                     assert!(observed.is_prepared, "started without a folder");
@@ -73,6 +74,7 @@ fn any_run() -> impl Strategy<Value = ObservedRun> {
     prop_oneof![
         (any_attempt(), -2_000..2_000_i64, 1..5_u32).prop_map(|(next, offset, tries)| ObservedRun::Blocked {
             next,
+            reason: "PortTaken",
             message: "taken".into(),
             retry_at: at(offset),
             tries
@@ -122,7 +124,7 @@ fn any_desired() -> impl Strategy<Value = DesiredPod> {
 fn any_observed() -> impl Strategy<Value = ObservedPod> {
     let runs = proptest::collection::vec((0..3_usize, any_run(), any::<bool>()), 0..4);
     let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
-    (any::<bool>(), stopping, runs).prop_map(|(is_guarded, stopping, runs)| {
+    (any::<bool>(), any::<bool>(), stopping, runs).prop_map(|(is_guarded, is_outdated, stopping, runs)| {
         let mut containers: Vec<ObservedContainer> = Vec::new();
         for (index, run, _) in runs {
             let name = ["a", "b", "c"][index].to_owned();
@@ -130,7 +132,7 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
                 containers.push(ObservedContainer { name, run, previous: None });
             }
         }
-        ObservedPod { is_prepared: !containers.is_empty(), is_guarded, stopping, grace: Duration::from_secs(30), containers }
+        ObservedPod { is_prepared: !containers.is_empty(), is_outdated, is_guarded, stopping, grace: Duration::from_secs(30), containers }
     })
 }
 
