@@ -306,6 +306,7 @@ impl NodeService for Arc<Nodes> {
                     Piece::End
                 }
                 Some(Some(tunnel_request::Message::Data(data))) if data.len() <= MAX_PIECE => Piece::Data(data.into()),
+                Some(Some(tunnel_request::Message::Logs(logs))) if logs.data.len() <= MAX_PIECE => Piece::Logs(logs),
                 Some(Some(tunnel_request::Message::Refusal(refusal))) => Piece::Refused(refusal),
                 Some(_) => return Err(Error::invalid("message", format!("must be at most {MAX_PIECE} bytes of data, or a refusal")).into()),
             };

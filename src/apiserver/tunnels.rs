@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::api::v1::{ObjectRef, ObjectRefusal};
+use crate::api::v1::{LogsResponse, ObjectRef, ObjectRefusal};
 use crate::error::{Error, Result};
 
 /// How many pieces (of 64 KiB at most) may be on their way through one tunnel; then its node waits.
@@ -25,6 +25,8 @@ pub(super) enum Piece {
     Opened,
     /// The next bytes.
     Data(Bytes),
+    /// The next piece of a log.
+    Logs(LogsResponse),
     /// That was all.
     End,
     /// What was asked for can't be had.

@@ -1,5 +1,6 @@
 //! `WorkloadService`: asks the node of a pod for a stream, and passes it on.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// How long a node may take to open a tunnel.
 const OPEN_TUNNEL: Duration = Duration::from_secs(5);
+/// The seconds since 1970 of the years that a timestamp may be in.
+const TIMES: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// The service.
 #[derive(Debug)]
@@ -34,9 +37,9 @@ impl WorkloadService for Workloads {
         let pieces = stream::try_unfold(asked, move |mut asked| {
             let stopping = nodes.stopping.clone();
             async move {
-                let piece = stopping.run_until_cancelled(next_data(&mut asked)).await;
-                let data = piece.unwrap_or_else(|| Err(stopping_error().into()))?;
-                Ok(data.map(|data| (LogsResponse { data: data.into() }, asked)))
+                let piece = stopping.run_until_cancelled(next_piece(&mut asked)).await;
+                let piece = piece.unwrap_or_else(|| Err(stopping_error().into()))?;
+                Ok(piece.map(|piece| (piece, asked)))
             }
         });
         Ok(Response::new(Box::pin(pieces)))
@@ -46,9 +49,7 @@ impl WorkloadService for Workloads {
 impl Workloads {
     /// Completes the request with what the node needs to know, and tells which node that is.
     async fn locate(&self, request: &mut LogsRequest) -> Result<String> {
-        if request.since_time.is_some() {
-            return Err(Error::invalid("since_time", "is not supported yet; leave it out"));
-        }
+        check(request)?;
         if request.pod.is_empty() {
             return Err(Error::invalid("pod", "must not be empty"));
         }
@@ -94,12 +95,29 @@ impl Workloads {
     }
 }
 
-/// The next bytes out of a tunnel; `None` at its end.
-async fn next_data(asked: &mut Asked) -> Result<Option<bytes::Bytes>, Status> {
+/// Refuses what no log can have.
+fn check(request: &LogsRequest) -> Result<()> {
+    if request.since_time.is_some_and(|time| !TIMES.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos)) {
+        return Err(Error::invalid("since_time", "must be a time of the years 1 to 9999"));
+    }
+    let Some(after) = &request.after else { return Ok(()) };
+    if request.pod_uid.is_empty() || request.container.is_empty() {
+        return Err(Error::invalid("after", "is a position in one log: say whose, with pod_uid and container"));
+    }
+    match after.file {
+        0 => Err(Error::invalid("after.file", "must be at least 1")),
+        _ => Ok(()),
+    }
+}
+
+/// The next piece of a log out of a tunnel; `None` at its end.
+async fn next_piece(asked: &mut Asked) -> Result<Option<LogsResponse>, Status> {
     loop {
         match asked.next().await? {
             Piece::Opened => {}
-            Piece::Data(data) => return Ok(Some(data)),
+            Piece::Logs(piece) => return Ok(Some(piece)),
+            // As older kubelets send them.
+            Piece::Data(data) => return Ok(Some(LogsResponse { data: data.into(), ..Default::default() })),
             Piece::End => return Ok(None),
             Piece::Refused(ObjectRefusal { code, message }) => {
                 let code = Some(Code::from_i32(code)).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);

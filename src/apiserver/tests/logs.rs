@@ -4,7 +4,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::node::Kubelet;
 use super::*;
 use crate::api::v1::{
-    LogsRequest, LogsResponse, ObjectRefusal, OpenTunnel, TunnelRequest, open_tunnel, session_response, tunnel_request::Message,
+    LogGap, LogPosition, LogsRequest, LogsResponse, ObjectRefusal, OpenTunnel, TunnelRequest, open_tunnel, session_response,
+    tunnel_request::Message,
 };
 use crate::client::Incoming;
 
@@ -73,6 +74,15 @@ async fn a_log_comes_through_the_nodes_tunnel_and_ends_with_it() {
 }
 
 #[tokio::test]
+async fn pieces_of_a_log_come_with_their_positions_and_gaps() {
+    let Asked { running: _running, kubelet: _kubelet, mut logs, node, tunnel: _tunnel } = asked_for_logs().await;
+    let position = Some(LogPosition { attempt: 1, file: 2, offset: 3, in_line: true, mark: 4 });
+    let sent = LogsResponse { data: b"half".into(), position, gap: Some(LogGap { message: "lost".into() }) };
+    node.send(piece(Message::Logs(sent.clone()))).await.unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, logs.next()).await.expect("an answer"), Ok(Some(sent)));
+}
+
+#[tokio::test]
 async fn the_node_says_what_it_can_not_give() {
     let Asked { running: _running, kubelet: _kubelet, mut logs, node, tunnel: _tunnel } = asked_for_logs().await;
     let refusal = ObjectRefusal { code: tonic::Code::NotFound.into(), message: "no previous run".into() };
@@ -126,12 +136,18 @@ async fn what_has_no_log_is_told_apart() {
     assert!(matches!(refusal(logs_of("gone")).await, Error::NotFound(_)));
     client.create(pod("unbound")).await.unwrap();
     assert!(matches!(refusal(logs_of("unbound")).await, Error::Precondition(_)));
-    let created = client.create(bound_pod("web", "n1")).await.unwrap();
+    client.create(bound_pod("web", "n1")).await.unwrap();
     assert!(matches!(refusal(logs_of("web")).await, Error::Unavailable(_)));
     assert!(matches!(refusal(LogsRequest { container: "no".into(), ..logs_of("web") }).await, Error::NotFound(_)));
     assert!(matches!(refusal(LogsRequest { pod_uid: "other".into(), ..logs_of("web") }).await, Error::NotFound(_)));
-    let since = LogsRequest { since_time: created.meta().creation_time, ..logs_of("web") };
-    assert!(matches!(refusal(since).await, Error::Invalid(_)));
+    for time in [(0, -1), (0, 1_000_000_000), (253_402_300_800, 0), (-62_135_596_801, 0)] {
+        let since_time = Some(prost_types::Timestamp { seconds: time.0, nanos: time.1 });
+        assert!(matches!(refusal(LogsRequest { since_time, ..logs_of("web") }).await, Error::Invalid(_)));
+    }
+    let after = Some(LogPosition { file: 1, ..Default::default() });
+    assert!(matches!(refusal(LogsRequest { after, ..logs_of("web") }).await, Error::Invalid(_)));
+    let of = LogsRequest { pod_uid: "u".into(), container: "main".into(), after: Some(LogPosition::default()), ..logs_of("web") };
+    assert!(matches!(refusal(of).await, Error::Invalid(_)));
     let mut two = bound_pod("two", "n1");
     let mut second = two.spec.get_or_insert_default().containers[0].clone();
     second.name = "second".into();

@@ -5,4 +5,4 @@ mod exec;
 mod process;
 
 pub(crate) use exec::Execs;
-pub(crate) use process::{Found, Processes, attempts, kill_marked, or_nothing, shim_ended};
+pub(crate) use process::{Found, Processes, kill_marked, or_nothing, shim_ended};

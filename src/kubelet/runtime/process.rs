@@ -10,7 +10,6 @@ use tokio::process::{Child, Command};
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Run, Stage, State, Stop};
-use crate::kubelet::shim::log_files::log_files;
 use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
 use crate::kubelet::uid::PodUid;
 use crate::time::{self, Clock};
@@ -190,13 +189,6 @@ pub(crate) fn or_nothing<T: Default>(read: io::Result<T>) -> io::Result<T> {
         }
         other => other,
     }
-}
-
-/// The runs of a container that have a log, ascending.
-pub(crate) fn attempts(folder: &PodFolder, container: &str) -> io::Result<Vec<u32>> {
-    let mut attempts: Vec<u32> = log_files(&folder.logs(container))?.into_iter().map(|file| file.attempt).collect();
-    attempts.dedup();
-    Ok(attempts)
 }
 
 /// Waits until the shim of a pod is gone, whoever started it.
