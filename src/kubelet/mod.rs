@@ -274,7 +274,7 @@ pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
 /// # Errors
 /// What the operating system says when it doesn't show its processes.
 pub fn kill_processes_of(root_dir: &std::path::Path) -> std::io::Result<usize> {
-    match root_dir.canonicalize() {
+    match dunce::canonicalize(root_dir) {
         Ok(root_dir) => runtime::kill_marked(&root_dir, |_| true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error),

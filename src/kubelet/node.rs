@@ -16,16 +16,10 @@ const LABEL_PREFIX: &str = "kubernetes.io/";
 
 /// What the node can do that another might not, sorted.
 pub(crate) fn capabilities(routes: bool) -> Vec<String> {
-    let mut capabilities = Vec::new();
-    if routes {
-        if may_listen_low() {
-            capabilities.push("routes.low-ports".to_owned());
-        }
-        capabilities.push("routes.proxy".to_owned());
-    }
-    if Host::RUNS_PROCESSES {
-        capabilities.push("runtime.process".to_owned());
-    }
+    let of_routes = [(routes, "routes.proxy"), (routes && may_listen_low(), "routes.low-ports")];
+    let of_routes = of_routes.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
+    let mut capabilities: Vec<String> = Host::CAPABILITIES.iter().copied().chain(of_routes).map(str::to_owned).collect();
+    capabilities.sort();
     capabilities
 }
 

@@ -24,7 +24,7 @@ impl Root {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let unusable = |error: io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", path.display()));
         Host::make_private_folder(path).map_err(unusable)?;
-        let path = path.canonicalize().map_err(unusable)?;
+        let path = dunce::canonicalize(path).map_err(unusable)?;
         Host::make_private_folder(&path.join("pods")).map_err(unusable)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
         match lock.try_lock() {

@@ -16,7 +16,7 @@ use super::{Os, Process, Reaped, unix};
 pub(crate) struct Host;
 
 impl Os for Host {
-    const RUNS_PROCESSES: bool = true;
+    const CAPABILITIES: &'static [&'static str] = unix::CAPABILITIES;
     const NAME: &'static str = "macos";
     const INHERITED_VARIABLES: &'static [&'static str] = unix::INHERITED_VARIABLES;
     const PATH_SEPARATOR: &'static str = unix::PATH_SEPARATOR;

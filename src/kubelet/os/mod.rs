@@ -1,5 +1,5 @@
 //! Everything that differs from one operating system to another: the trait [`Os`], which the type `Host` of each file implements. What a
-//! system lacks it says by [`Os::RUNS_PROCESSES`], its `capabilities`, or `io::ErrorKind::Unsupported`.
+//! system lacks it says by [`Os::CAPABILITIES`] or `io::ErrorKind::Unsupported`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -48,7 +48,6 @@ pub(crate) struct Process {
 }
 
 /// What [`Os::reap`] found.
-#[cfg_attr(windows, expect(dead_code, reason = "there is nothing to reap before there is a process runtime"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaped {
     /// A child ended by returning a code.
@@ -59,6 +58,7 @@ pub(crate) enum Reaped {
         code: i32,
     },
     /// A child was ended by a signal.
+    #[cfg_attr(windows, expect(dead_code, reason = "what is killed there has an exit code, too"))]
     Signaled {
         /// Which.
         pid: i32,
@@ -73,8 +73,8 @@ pub(crate) enum Reaped {
 
 /// An operating system, as the kubelet and its shims use it.
 pub(crate) trait Os {
-    /// Containers can be plain processes.
-    const RUNS_PROCESSES: bool;
+    /// What every machine with this system can do, and others might not: capabilities of a node.
+    const CAPABILITIES: &'static [&'static str];
     /// As container images and the label `kubernetes.io/os` name it.
     const NAME: &'static str;
     /// Variables of the kubelet that a container gets, where they are set.
@@ -110,7 +110,12 @@ pub(crate) trait Os {
     fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("new");
         Self::create_private_file(&temporary)?.write_all(content)?;
-        std::fs::rename(&temporary, path)
+        Self::replace(path, &temporary)
+    }
+
+    /// Gives a new file the name of an old one.
+    fn replace(old: &Path, new: &Path) -> io::Result<()> {
+        std::fs::rename(new, old)
     }
 
     /// Leaves the session of whoever started this process, and ignores what a terminal or a service supervisor sends to end it.
@@ -125,6 +130,11 @@ pub(crate) trait Os {
 
     /// Guards one command, in a process of its own, where the system needs that: see [`Guarded`]. The arguments are what follows the role.
     fn guard(arguments: &[String]) -> io::Result<()>;
+
+    /// Starts a shim, which outlives this process.
+    fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
+        command.spawn()
+    }
 
     /// The next child that has ended, without waiting.
     fn reap() -> io::Result<Reaped>;
@@ -173,9 +183,8 @@ pub(crate) trait Os {
 
 /// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.
 pub(crate) trait Bell: Sized {
-    /// What a container writes to one of its outputs. Reading it never waits: it says `WouldBlock` when there is nothing for now, and gives
-    /// 0 bytes when nothing will come any more.
-    type Output: io::Read + std::fmt::Debug;
+    /// What a container writes to one of its outputs.
+    type Output: Output;
 
     /// Makes it if there is none, and listens.
     fn open(path: &Path) -> io::Result<Self>;
@@ -188,6 +197,13 @@ pub(crate) trait Bell: Sized {
 
     /// The end of any child rings it.
     fn ring_at_child_end(&self) -> io::Result<()>;
+}
+
+/// What a container writes to one of its outputs. Reading it never waits: it says `WouldBlock` when there is nothing for now, and gives 0 bytes when
+/// nothing will come any more.
+pub(crate) trait Output: io::Read + std::fmt::Debug {
+    /// To be said when nothing runs any more that could write. From now on reading may wait a moment for what is on its way.
+    fn writers_are_gone(&mut self) {}
 }
 
 /// Why a wait for a bell ended. Nothing: the time is over, or something disturbed it.

@@ -28,6 +28,8 @@ pub(crate) use output::Output;
 
 use super::{Heard, Reaped};
 
+/// What every such machine can do.
+pub(super) const CAPABILITIES: &[&str] = &["runtime.process"];
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.

@@ -1,23 +1,35 @@
-//! Windows. The process runtime isn't here yet: a node says so by lacking the capability `runtime.process`, and every part of the runtime
-//! answers `Unsupported`.
+//! Windows. A shim puts itself into a job object, and so does the system with everything that it starts: when the shim dies, whatever ends
+//! it, all of that ends with it. So nothing has to be found by marks in environments, which nobody can read here.
+
+mod bell;
+mod children;
+mod console;
+mod files;
+mod guarded;
+mod job;
+mod output;
+mod pipe;
+mod process;
 
 use std::fs::File;
 use std::io;
+use std::os::windows::io::{FromRawHandle, OwnedHandle};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
+use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
+use windows_sys::core::BOOL;
 
-use super::{Heard, Os, Process, Reaped, Streams, TerminalSize, Wiring};
-use crate::kubelet::shim::files::{Cause, Run};
+use super::{Os, Process, Reaped};
+use crate::kubelet::shim::CONTAINER_VARIABLE;
 
 /// Windows.
 #[derive(Debug)]
 pub(crate) struct Host;
 
 impl Os for Host {
-    const RUNS_PROCESSES: bool = false;
+    const CAPABILITIES: &'static [&'static str] = &["runtime.process", "stop.ctrl-break", "windows-job-objects"];
     const NAME: &'static str = "windows";
     /// Without some of them programs do not start.
     const INHERITED_VARIABLES: &'static [&'static str] = &[
@@ -42,20 +54,20 @@ impl Os for Host {
     const PATH_SEPARATOR: &'static str = ";";
     const DEFAULT_PATH: &'static str = r"C:\Windows\system32;C:\Windows";
 
-    type Bell = Bell;
-    type AsyncBell = AsyncBell;
-    type Guarded = Guarded;
+    type Bell = bell::Bell;
+    type AsyncBell = bell::AsyncBell;
+    type Guarded = guarded::Guarded;
 
-    fn make_bell(_: &Path) -> io::Result<()> {
-        unsupported()
+    fn make_bell(path: &Path) -> io::Result<()> {
+        bell::make(path)
     }
 
-    fn ring(_: &Path, _: &str) -> io::Result<bool> {
-        unsupported()
+    fn ring(path: &Path, word: &str) -> io::Result<bool> {
+        bell::ring(path, word)
     }
 
-    async fn silence(_: &Path) -> io::Result<()> {
-        unsupported()
+    async fn silence(path: &Path) -> io::Result<()> {
+        bell::silence(path).await
     }
 
     /// A folder below the user's own data folder is the user's own already.
@@ -68,43 +80,58 @@ impl Os for Host {
         File::create(path)
     }
 
+    fn replace(old: &Path, new: &Path) -> io::Result<()> {
+        files::replace(old, new)
+    }
+
+    /// The kubelet has started it with a console of its own and, where that is allowed, outside of the kubelet's job.
     fn detach() -> io::Result<()> {
-        unsupported()
+        console::ignore_events()?;
+        children::become_guard()
     }
 
+    /// They can't get away: see [`children`].
     fn adopt_orphans() -> io::Result<()> {
-        unsupported()
+        Ok(())
     }
 
-    fn spawn(_: &mut Command, _: &str) -> io::Result<i32> {
-        unsupported()
+    fn spawn(command: &mut Command, container: &str) -> io::Result<i32> {
+        children::spawn(command, container)
     }
 
+    /// A job of the kubelet guards a command, no process.
     fn guard(_: &[String]) -> io::Result<()> {
-        unsupported()
+        Err(io::Error::new(io::ErrorKind::Unsupported, "commands on Windows need no guard"))
+    }
+
+    fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
+        children::spawn_shim(command)
     }
 
     fn reap() -> io::Result<Reaped> {
-        unsupported()
+        children::reap()
     }
 
-    fn ask_to_end(_: i32) -> io::Result<()> {
-        unsupported()
+    fn ask_to_end(main: i32) -> io::Result<()> {
+        console::send_break(main)
     }
 
-    fn kill(_: i32) -> io::Result<()> {
-        unsupported()
+    /// All of its container with it.
+    fn kill(pid: i32) -> io::Result<()> {
+        children::kill(pid)
     }
 
+    /// Those that this process guards; nobody needs others.
     fn processes() -> io::Result<Vec<Process>> {
-        unsupported()
+        children::processes()
     }
 
-    fn variable_of(_: i32, _: &str) -> Option<String> {
-        None
+    /// Environments can't be read here; but a shim knows its containers.
+    fn variable_of(pid: i32, name: &str) -> Option<String> {
+        if name == CONTAINER_VARIABLE { children::container_of(pid) } else { None }
     }
 
-    /// Without a process runtime there is nothing to kill.
+    /// What had a mark has ended with its shim.
     fn kill_all(_: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
         Ok(0)
     }
@@ -122,74 +149,30 @@ impl Os for Host {
         let mut status: MEMORYSTATUSEX = unsafe { std::mem::zeroed() };
         status.dwLength = std::mem::size_of::<MEMORYSTATUSEX>() as u32;
         // SAFETY: the structure says its own size.
-        if unsafe { GlobalMemoryStatusEx(&raw mut status) } == 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { GlobalMemoryStatusEx(&raw mut status) })?;
         Ok(status.ullTotalPhys)
     }
 
     async fn end_signal() -> io::Result<&'static str> {
-        tokio::signal::ctrl_c().await?;
-        Ok("Ctrl-C")
+        console::end_signal().await
     }
 }
 
-fn unsupported<T>() -> io::Result<T> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "the process runtime does not exist on Windows yet"))
+/// What the system says by zero is an error.
+fn check(result: BOOL) -> io::Result<()> {
+    if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// By which one process wakes another.
-#[derive(Debug)]
-pub(crate) struct Bell(());
-
-impl super::Bell for Bell {
-    type Output = io::PipeReader;
-
-    fn open(_: &Path) -> io::Result<Self> {
-        unsupported()
-    }
-
-    fn output(&self) -> io::Result<(io::PipeReader, Stdio)> {
-        unsupported()
-    }
-
-    fn wait(&self, _: &[&io::PipeReader], _: Option<Duration>) -> io::Result<Heard> {
-        unsupported()
-    }
-
-    fn ring_at_child_end(&self) -> io::Result<()> {
-        unsupported()
+/// A new handle, which nobody else closes; or the error that the system says by none.
+fn owned(handle: HANDLE) -> io::Result<OwnedHandle> {
+    match handle.is_null() || handle == INVALID_HANDLE_VALUE {
+        true => Err(io::Error::last_os_error()),
+        // SAFETY: only what the system has just opened for the caller is given to this function.
+        false => Ok(unsafe { OwnedHandle::from_raw_handle(handle) }),
     }
 }
 
-/// The kubelet's bell. Without shims nobody rings it.
-#[derive(Debug)]
-pub(crate) struct AsyncBell(());
-
-impl super::AsyncBell for AsyncBell {
-    fn open(_: &Path) -> io::Result<Self> {
-        Ok(Self(()))
-    }
-
-    async fn heard(&self) -> io::Result<Vec<u8>> {
-        std::future::pending().await
-    }
-}
-
-/// There can be none yet.
-#[derive(Debug)]
-pub(crate) enum Guarded {}
-
-impl super::Guarded for Guarded {
-    async fn start(_: &Path, _: &Run, _: Wiring) -> io::Result<(Self, Streams)> {
-        unsupported()
-    }
-
-    async fn ended(&mut self) -> io::Result<Cause> {
-        match *self {}
-    }
-
-    fn resize(&self, _: TerminalSize) -> io::Result<()> {
-        match *self {}
-    }
+/// As the system takes text.
+fn wide(text: &str) -> Vec<u16> {
+    text.encode_utf16().chain([0]).collect()
 }

@@ -133,15 +133,10 @@ impl Processes {
 
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {
         let complaints = File::options().create(true).append(true).open(folder.shim_log())?;
-        Command::new(&self.shim_program)
-            .arg("shim")
-            .arg(folder.path())
-            .env_clear()
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(complaints)
-            .spawn()
+        let mut command = Command::new(&self.shim_program);
+        command.arg("shim").arg(folder.path()).env_clear().current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
+        Host::spawn_shim(&mut command)
             .map_err(|error| io::Error::new(error.kind(), format!("the shim {} can't be started: {error}", self.shim_program.display())))
     }
 }

@@ -48,12 +48,12 @@ pub(crate) fn explain(run: &Run, error: &io::Error) -> Cause {
     let program = run.command.first().map_or("", String::as_str);
     let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
     match error.kind() {
-        io::ErrorKind::NotFound if program.contains(std::path::MAIN_SEPARATOR) => {
+        io::ErrorKind::NotFound if program.contains(std::path::is_separator) => {
             failed(NOT_FOUND, format!("the program {program:?} does not exist, or what its first line asks for does not"))
         }
         io::ErrorKind::NotFound => nowhere(program, path),
         // A folder of PATH that may not be searched says so of every program.
-        io::ErrorKind::PermissionDenied if !program.contains(std::path::MAIN_SEPARATOR) && !is_in(path, program) => nowhere(program, path),
+        io::ErrorKind::PermissionDenied if !program.contains(std::path::is_separator) && !is_in(path, program) => nowhere(program, path),
         io::ErrorKind::PermissionDenied => failed(NOT_EXECUTABLE, format!("the program {program:?} may not be executed")),
         _ => failed(NOT_EXECUTABLE, format!("the program {program:?} can't be started: {error}")),
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::files::Run;
 use super::lines::Lines;
 use super::log::{Log, Source, stamp};
-use crate::kubelet::os::{Bell, Host, Os};
+use crate::kubelet::os::{Bell, Host, Os, Output as _};
 use crate::time::Clock;
 
 type HostBell = <Host as Os>::Bell;
@@ -96,6 +96,7 @@ impl Outputs {
         let mut writing = self.all.swap_remove(place);
         let mut left = REMAINDER;
         for index in 0..writing.streams.len() {
+            writing.streams[index].output.writers_are_gone();
             while left > 0 && !writing.streams[index].has_ended {
                 match self.read_one(&mut writing, index) {
                     0 => break,

@@ -23,6 +23,8 @@ impl Read for Output {
     }
 }
 
+impl crate::kubelet::os::Output for Output {}
+
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
