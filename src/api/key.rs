@@ -11,6 +11,10 @@ pub const SYSTEM_NAMESPACE: &str = "bluebird-system";
 pub const CONTENTS_FINALIZER: &str = "bluebird/contents";
 /// The annotation of the namespace [`DEFAULT_NAMESPACE`] that says from which range the cluster's services have their addresses.
 pub const SERVICE_CIDR_ANNOTATION: &str = "bluebird/service-cidr";
+/// The annotation of a pod that mirrors a static pod of its node: a hash of the static pod's content. Only the node's kubelet sets it.
+pub const STATIC_POD_ANNOTATION: &str = "bluebird/static-pod";
+/// The annotation of such a pod that names the file of the static pod, in the folder that its kubelet watches.
+pub const STATIC_POD_FILE_ANNOTATION: &str = "bluebird/static-pod-file";
 /// The label of objects that were applied as parts of a set: its name.
 pub const APPLY_SET_LABEL: &str = "bluebird/apply-set";
 

@@ -31,7 +31,10 @@ pub(crate) use defaults::undefault_object;
 pub use defaults::{DEFAULT_GRACE_PERIOD_SECONDS, default_object, default_restart_backoff};
 pub use encoded::Encoded;
 pub use expand::expand;
-pub use key::{APPLY_SET_LABEL, CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SERVICE_CIDR_ANNOTATION, SYSTEM_NAMESPACE};
+pub use key::{
+    APPLY_SET_LABEL, CONTENTS_FINALIZER, DEFAULT_NAMESPACE, ObjectKey, Revision, SERVICE_CIDR_ANNOTATION, STATIC_POD_ANNOTATION,
+    STATIC_POD_FILE_ANNOTATION, SYSTEM_NAMESPACE,
+};
 pub use kind::Kind;
 pub use nearest::nearest;
 pub use object::Resource;

@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod maintenance;
 mod metrics;
+mod mirrors;
 mod node;
 mod ownership;
 mod parts;

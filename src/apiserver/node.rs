@@ -17,10 +17,10 @@ use super::sessions::{Opened, SessionId, Sessions, Silent, response};
 use super::shared::{Shared, lapsed};
 use super::tunnels::{Piece, Tunnels};
 use super::writer::Writer;
-use super::{readiness, stopping_error, writes};
+use super::{mirrors, readiness, stopping_error, writes};
 use crate::api::v1::{
-    Hello, JoinRequest, JoinResponse, Object, SessionRequest, SessionResponse, TunnelRequest, TunnelResponse, Welcome, session_request,
-    session_response, tunnel_request,
+    Hello, JoinRequest, JoinResponse, Object, PutMirrorRequest, PutMirrorResponse, RemoveMirrorRequest, RemoveMirrorResponse,
+    SessionRequest, SessionResponse, TunnelRequest, TunnelResponse, Welcome, session_request, session_response, tunnel_request,
 };
 use crate::api::{Kind, ObjectKey, Resource as _, Revision};
 use crate::error::{Error, Result};
@@ -74,6 +74,15 @@ impl Nodes {
         }
         let silent = self.sessions.silent(Instant::now(), self.grace_period);
         stream::iter(silent).for_each_concurrent(MARKED_AT_ONCE, |silent| self.mark(silent)).await;
+    }
+
+    /// Makes sure that a request comes from the kubelet that has the node's session here.
+    fn check_session(&self, node: &str, instance_id: &str) -> Result<()> {
+        self.sessions.check_instance(node, instance_id)?;
+        match self.sessions.instance(node) {
+            Some(_) => Ok(()),
+            None => Err(Error::Unavailable(format!("this apiserver has no session with node {node:?}"))),
+        }
     }
 
     /// Which other apiserver has a node's session.
@@ -266,6 +275,25 @@ impl NodeService for Arc<Nodes> {
         let object = Object::decode(object).map_err(Error::internal)?;
         let cluster_id = self.writer.store.cluster_id().to_owned();
         Ok(Response::new(JoinResponse { object: Some(object), cluster_id, service_cidr: self.service_cidr.clone() }))
+    }
+
+    async fn put_mirror(&self, request: Request<PutMirrorRequest>) -> Result<Response<PutMirrorResponse>, Status> {
+        let PutMirrorRequest { node_name, instance_id, pod } = request.into_inner();
+        let pod = pod.ok_or_else(|| Error::invalid("pod", "must be set"))?;
+        mirrors::check(&pod, &node_name)?;
+        self.check_session(&node_name, &instance_id)?;
+        self.writer.put_mirror(pod).await?;
+        Ok(Response::new(PutMirrorResponse {}))
+    }
+
+    async fn remove_mirror(&self, request: Request<RemoveMirrorRequest>) -> Result<Response<RemoveMirrorResponse>, Status> {
+        let RemoveMirrorRequest { node_name, instance_id, namespace, name, uid } = request.into_inner();
+        if name.is_empty() {
+            return Err(Error::invalid("name", "must not be empty").into());
+        }
+        self.check_session(&node_name, &instance_id)?;
+        self.writer.remove_mirror(&ObjectKey::new(Kind::Pod, &namespace, &name), &node_name, &uid).await?;
+        Ok(Response::new(RemoveMirrorResponse {}))
     }
 
     type SessionStream = Pin<Box<dyn Stream<Item = Result<SessionResponse, Status>> + Send>>;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::service_cidr;
 use super::writes::{self, Change};
-use crate::api::v1::{DeleteRequest, Node, Object, ObjectRef};
+use super::{mirrors, service_cidr};
+use crate::api::v1::{DeleteRequest, Node, Object, ObjectRef, Pod};
 use crate::api::{DEFAULT_NAMESPACE, Kind, ObjectKey, Resource as _, SYSTEM_NAMESPACE};
 use crate::error::{Error, Result};
 use crate::store::{Condition, Snapshot, Store, Stored, Transaction, Write};
@@ -121,9 +121,43 @@ impl Writer {
         writes::check_delete(&key, request)?;
         self.change(&key, false, |old| {
             writes::check_condition(&key, old.meta(), &request.uid, request.resource_version)?;
-            writes::delete(&old, request, self.clock.now())
+            match mirrors::is_mirror(&old) {
+                true => mirrors::delete(&old, &self.store.snapshot()),
+                false => writes::delete(&old, request, self.clock.now()),
+            }
         })
         .await
+    }
+
+    /// Creates the mirror of a static pod, makes it what it should be, or puts it into the place of one of another content.
+    pub(super) async fn put_mirror(&self, mirror: Pod) -> Result<()> {
+        let mirror = mirror.into_object();
+        let key = key_of(&mirror)?;
+        for _ in 0..ATTEMPTS {
+            let known = self.store.current().await?.get(&key).map(Stored::decode);
+            let outcome = match known {
+                None => self.insert(writes::create_marked(mirror.clone(), self.clock.now(), mirror.meta().uid.clone())?, false).await,
+                Some(_) => self.change(&key, false, |old| mirrors::put(&old, &mirror)).await,
+            };
+            let is_free_now = || self.store.snapshot().get(&key).is_none_or(|found| mirrors::is_of(&found.decode(), &mirror));
+            match outcome.map(|answer| answer.into_object().meta().uid == mirror.meta().uid) {
+                Ok(true) => return Ok(()),
+                // Another one's place, which is free now.
+                Ok(false) => {}
+                Err(Error::AlreadyExists(_)) if is_free_now() => {}
+                Err(Error::NotFound(missing)) if missing == key.to_ref() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(contended(&key))
+    }
+
+    /// Removes the mirror of this uid, if it is there and a node's.
+    pub(super) async fn remove_mirror(&self, key: &ObjectKey, node: &str, uid: &str) -> Result<()> {
+        match self.change(key, false, |old| Ok(mirrors::remove(&old, node, uid))).await {
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Registers a node, or renews its registration.

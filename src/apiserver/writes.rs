@@ -6,7 +6,7 @@
 use prost_types::Timestamp;
 
 use super::ownership::{self, Applier};
-use super::parts;
+use super::{mirrors, parts};
 use crate::api::v1::{DeletePropagation, DeleteRequest, NamespacePhase, Object, ObjectMeta, PodPhase, object};
 use crate::api::{
     CONTENTS_FINALIZER, DEFAULT_NAMESPACE, Kind, ObjectKey, Revision, SYSTEM_NAMESPACE, default_object, settle_texts, validate,
@@ -27,7 +27,13 @@ pub(super) enum Change {
 }
 
 /// Fills in and checks a new object, and sets what the apiserver owns.
-pub(super) fn create(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
+pub(super) fn create(object: Object, now: Timestamp, uid: String) -> Result<Object> {
+    mirrors::refuse_mark(&object)?;
+    create_marked(object, now, uid)
+}
+
+/// As [`create`], also for what only nodes create.
+pub(super) fn create_marked(mut object: Object, now: Timestamp, uid: String) -> Result<Object> {
     default_object(&mut object);
     parts::set_first_status(&mut object);
     own_metadata(&mut object, now, uid);
@@ -105,6 +111,8 @@ pub(super) fn apply(old: &Object, mut given: Object, by: &Applier) -> Result<Cha
 
 /// What becomes of an object that is to be like this, if it may.
 fn put(old: &Object, mut new: Object) -> Result<Change> {
+    mirrors::refuse_change(old)?;
+    mirrors::refuse_mark(&new)?;
     checked(validate(&new))?;
     checked(validate_update(old, &new))?;
     if is_free_to_go(&new) {
@@ -240,7 +248,7 @@ fn check_finalizers(new: &Object, old: &Object) -> Result<()> {
     Ok(())
 }
 
-fn count_generation(new: &mut Object, old: &Object) {
+pub(super) fn count_generation(new: &mut Object, old: &Object) {
     if !parts::same_spec(new, old)
         && let Some(meta) = new.meta_mut()
     {

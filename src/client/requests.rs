@@ -18,8 +18,9 @@ use super::incoming::{Incoming, to_error};
 use super::servers::{Server, Servers, Used};
 use crate::api::v1::{
     self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, GetRequest,
-    JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object, Selector, SessionRequest, SessionResponse,
-    TunnelRequest, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse, update_status_result,
+    JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object, PutMirrorRequest, RemoveMirrorRequest,
+    Selector, SessionRequest, SessionResponse, TunnelRequest, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse,
+    update_status_result,
 };
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
@@ -41,8 +42,8 @@ const LIST_ATTEMPTS: usize = 3;
 /// Clones share the list, the place in it, and the connections, which are made when first needed and made again after they broke.
 ///
 /// A request whose server could not be reached, or had answered that nothing of it was done, goes to the next server at once, and so once
-/// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs` and `join`
-/// are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
+/// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs`, `join` and
+/// those of mirrors are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
 /// did in between. `session` and `tunnel` go to one server only.
 ///
 /// Whoever asks more often than a server lets one client hears when to come back. When that is in a moment, the request waits and is sent again, for a
@@ -256,6 +257,16 @@ impl Client {
     /// Registers a node.
     pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse> {
         self.read(request, |channel, request| async move { node_service(channel).join(request).await }).await
+    }
+
+    /// Shows a static pod of a node.
+    pub async fn put_mirror(&self, request: PutMirrorRequest) -> Result<()> {
+        self.read(request, |channel, request| async move { node_service(channel).put_mirror(request).await }).await.map(drop)
+    }
+
+    /// Removes the mirror of a static pod.
+    pub async fn remove_mirror(&self, request: RemoveMirrorRequest) -> Result<()> {
+        self.read(request, |channel, request| async move { node_service(channel).remove_mirror(request).await }).await.map(drop)
     }
 
     /// Opens the node session, with the server that is used now.

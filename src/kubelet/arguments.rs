@@ -36,6 +36,9 @@ pub struct Arguments {
     /// How many files of a container's logs are kept, over all its runs. The disk that its logs take is bounded by this times --log-max-size.
     #[arg(long, env = "BLUEBIRD_LOG_MAX_FILES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     log_max_files: u32,
+    /// A folder of manifests whose pods run here whether there is an apiserver or not: files *.yaml, *.yml and *.json, watched [default: none]
+    #[arg(long, env = "BLUEBIRD_STATIC_PODS", value_name = "DIR")]
+    static_pods: Option<PathBuf>,
     /// Don't make services reachable on this machine.
     #[arg(long, env = "BLUEBIRD_NO_ROUTES")]
     no_routes: bool,
@@ -63,6 +66,7 @@ impl Arguments {
             labels: self.labels.iter().cloned().collect(),
             shim_program: self.shim.clone().unwrap_or(defaults.shim_program),
             routes: !self.no_routes,
+            static_pods: self.static_pods.clone(),
             max_pods: self.max_pods,
             log_max_size: self.log_max_size,
             log_max_files: self.log_max_files,

@@ -27,6 +27,7 @@ mod run;
 mod runtime;
 mod session;
 pub mod shim;
+mod static_pods;
 mod status;
 mod uid;
 mod wakes;
@@ -86,6 +87,8 @@ pub struct Config {
     pub log_max_size: u64,
     /// How many files of a container's logs are kept, over all its runs; at least 2.
     pub log_max_files: u32,
+    /// A folder of manifests whose pods run here whether there is an apiserver or not.
+    pub static_pods: Option<PathBuf>,
 }
 
 impl Config {
@@ -101,6 +104,7 @@ impl Config {
             max_pods: DEFAULT_MAX_PODS,
             log_max_size: LogLimits::default().max_bytes,
             log_max_files: LogLimits::default().max_files,
+            static_pods: None,
         }
     }
 }
@@ -139,6 +143,8 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
     let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let unsynced = Arc::<kept::Unsynced>::default();
+    let recorder = Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks);
+    let mut statics = static_pods::Watcher::new(config.static_pods.as_deref(), &config.node_name);
     let links = Links {
         node_name: config.node_name.clone(),
         host_ip,
@@ -152,23 +158,37 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         cache: cache.clone(),
         followed: configuration::Followed::new(client.clone(), wakes.clone(), tasks.clone()),
         reporter: reporter.clone(),
-        recorder: Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks),
+        recorder: recorder.clone(),
         drains: drains.clone(),
         wakes: wakes.clone(),
         finished: finished.clone(),
         unsynced: unsynced.clone(),
+        statics: statics.chosen(),
         has_joined: has_joined.clone(),
         stops_all: stops_all.clone(),
         clock: clock.clone(),
         tasks: tasks.clone(),
     };
     let bell = <Host as Os>::AsyncBell::open(&root.bell()).map_err(unusable)?;
-    let pods = Arc::new(Mutex::new(Pods::adopt(links).map_err(unusable)?));
+    let pods = Pods::adopt(links).map_err(unusable)?;
+    statics.begin(pods.left_statics()).await;
+    let pods = Arc::new(Mutex::new(pods));
+    let instance_id = root.instance_id()?;
+    let mirrors = static_pods::Mirrors {
+        node: config.node_name.clone(),
+        instance_id: instance_id.clone(),
+        client: client.clone(),
+        cache: cache.clone(),
+        chosen: statics.chosen(),
+        finished: finished.clone(),
+        has_joined: has_joined.clone(),
+        recorder: recorder.clone(),
+    };
     let (refuse, refusal) = watch::channel(None);
     let session = session::Session {
         host_ip,
         capabilities,
-        instance_id: root.instance_id()?,
+        instance_id,
         started: clock.now(),
         root: root.clone(),
         client: client.clone(),
@@ -188,6 +208,9 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     tasks.spawn("unsynced files", unsynced.run(token.clone()));
     tasks.spawn("bell", run::listen(bell, wakes.clone(), token.clone()));
     tasks.spawn("drains", drains.run(cache.clone(), wakes.clone(), token.clone()));
+    let woken = wakes.clone();
+    tasks.spawn("static pods", statics.run(recorder, move || woken.all(), token.clone()));
+    tasks.spawn("mirrors", mirrors.run(token.clone()));
     tasks.spawn("session", session.run(token.clone()));
     tasks.spawn("pods", run::run(pods.clone(), cache.subscribe(), wakes.clone(), clock, token.clone()));
     let (woken, ended) = (wakes.clone(), token.clone());

@@ -4,6 +4,7 @@ mod apply;
 mod entry;
 mod events;
 mod services;
+mod statics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use super::report::Reporter;
 use super::root::Root;
 use super::runtime::{Execs, Processes, shim_ended};
 use super::shim::log_files::LogLimits;
+use super::static_pods::{Chosen, StaticPods, is_static};
 use super::status::{Facts, status};
 use super::uid::PodUid;
 use super::wakes::{Wakes, Woken};
@@ -64,6 +66,7 @@ pub(crate) struct Links {
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) finished: Arc<Finished>,
     pub(crate) unsynced: Arc<Unsynced>,
+    pub(crate) statics: Chosen,
     /// Set when the apiserver's cluster is known to be the one whose pods these are.
     pub(crate) has_joined: Arc<AtomicBool>,
     /// Set when all pods shall end, since the kubelet's owner goes away with them.
@@ -100,6 +103,8 @@ pub(crate) struct Pods {
     by_key: BTreeMap<ObjectKey, BTreeSet<PodUid>>,
     ports: Ports,
     services: Services,
+    /// The static pods as of the last pass.
+    statics: Arc<StaticPods>,
     /// False until the cache has shown everything that is wanted of this node, once. Before that nothing is taken for unwanted.
     knows_all: bool,
     /// Until then a kubelet that knows nothing yet changes nothing: what it remembers may have moved to another node.
@@ -113,7 +118,16 @@ impl Pods {
         let services = Services::in_folder(links.root.services());
         // Not by the wall clock, which may go back.
         let alone_at = Instant::now() + PATIENCE;
-        let mut pods = Self { links, entries: BTreeMap::new(), by_key: BTreeMap::new(), ports, services, knows_all: false, alone_at };
+        let mut pods = Self {
+            links,
+            entries: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            ports,
+            services,
+            statics: Arc::default(),
+            knows_all: false,
+            alone_at,
+        };
         for uid in pods.links.processes.list()? {
             let entry = Entry::from_folder(&uid, &pods.links.root.pod(&uid));
             if let Some(pod) = &entry.pod {
@@ -143,6 +157,7 @@ impl Pods {
             Woken::Due => self.entries.iter().filter(|(_, entry)| entry.is_due(&now)).map(|(uid, _)| uid.clone()).collect(),
             Woken::All => self.entries.keys().cloned().collect(),
         };
+        uids.extend(self.know_statics());
         let knew_all = self.knows_all;
         if !self.knows_all && self.links.has_joined.load(Ordering::Acquire) && self.links.cache.revision() > Revision::ZERO {
             self.knows_all = true;
@@ -187,7 +202,7 @@ impl Pods {
     /// Every pod that a key stands or stood for; the one that it stands for now is up to date afterwards.
     fn know(&mut self, key: &ObjectKey) -> Vec<PodUid> {
         let uids = self.by_key.entry(key.clone()).or_default();
-        if let Some(pod) = self.links.wanted(key)
+        if let Some(pod) = self.links.wanted(key).filter(|pod| !is_static(pod))
             && let Some(uid) = PodUid::new(&pod.meta().uid)
         {
             uids.insert(uid.clone());
@@ -228,7 +243,15 @@ impl Pods {
     fn step(&mut self, uid: &PodUid) -> std::io::Result<bool> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
         let now = self.links.clock.now();
-        self.links.observe(uid, entry, self.knows_all)?;
+        let is_static = entry.pod.as_ref().is_some_and(is_static);
+        match is_static {
+            true => self.links.observe_static(uid, entry, &self.statics, self.knows_all)?,
+            false => self.links.observe(uid, entry, self.knows_all)?,
+        }
+        if is_static && self.has_predecessor(uid) {
+            return Ok(false);
+        }
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
         self.links.keep(uid, entry);
         // Whatever failed, it holds up no deletion and no end.
         let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none());
@@ -240,14 +263,15 @@ impl Pods {
             entry.look_again = Some(retry_at);
             return Ok(false);
         }
+        let knows = self.knows_all || is_static;
         let patience_left = self.alone_at.saturating_duration_since(Instant::now());
-        if !self.knows_all && !patience_left.is_zero() {
+        if !knows && !patience_left.is_zero() {
             entry.look_again = Some(time::after(&now, patience_left));
             return Ok(false);
         }
         let stops_all = self.links.stops_all.load(Ordering::Acquire);
         let runs_unprepared = !entry.is_prepared && entry.observed.as_ref().is_some_and(|observed| observed.is_guarded);
-        if !self.knows_all && !stops_all && (entry.desired.is_none() || runs_unprepared) {
+        if !knows && !stops_all && (entry.desired.is_none() || runs_unprepared) {
             // What it is, or which ports it has, can't be read, and nobody can be asked: what runs of it goes on.
             entry.look_again = None;
             return Ok(false);
@@ -319,7 +343,10 @@ impl Pods {
         self.links.followed.forget(uid);
         self.links.finished.set(uid, false);
         self.by_key.retain(|_, uids| {
-            uids.remove(uid);
+            if uids.remove(uid) {
+                // One of them may have waited for this one's end.
+                uids.iter().for_each(|next| self.links.wakes.pod(next));
+            }
             !uids.is_empty()
         });
     }
@@ -334,12 +361,6 @@ impl Links {
 
     /// Brings an entry up to date with the objects and the files.
     fn observe(&self, uid: &PodUid, entry: &mut Entry, knows_all: bool) -> std::io::Result<()> {
-        let mut found = self.processes.look(uid)?;
-        if let Some(found) = &mut found {
-            // A new shim takes a moment to lock its pod.
-            found.is_guarded |= entry.has_shim();
-        }
-        self.execs.end_unless(uid, |container, attempt| found.as_ref().is_some_and(|found| found.runs(container, attempt)));
         let wanted = entry.pod.as_ref().and_then(|pod| self.wanted(&pod.key())).filter(|pod| pod.meta().uid == uid.as_str());
         entry.is_current = knows_all && wanted.is_some();
         match (knows_all, wanted) {
@@ -351,6 +372,17 @@ impl Links {
             // Alone: what was wanted when it was last known still is.
             (false, _) => entry.desired = entry.pod.as_ref().map(|pod| observe::desired(pod, &self.capabilities)),
         }
+        self.look(uid, entry)
+    }
+
+    /// What there is of a pod, and of what it uses.
+    fn look(&self, uid: &PodUid, entry: &mut Entry) -> std::io::Result<()> {
+        let mut found = self.processes.look(uid)?;
+        if let Some(found) = &mut found {
+            // A new shim takes a moment to lock its pod.
+            found.is_guarded |= entry.has_shim();
+        }
+        self.execs.end_unless(uid, |container, attempt| found.as_ref().is_some_and(|found| found.runs(container, attempt)));
         for key in entry.uses.clone() {
             if let Some(object) = self.followed.look(uid, &key, entry.since) {
                 entry.learn(&key, object);

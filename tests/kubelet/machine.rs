@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub(crate) apiserver: Apiserver,
     pub(crate) client: Client,
     pub(crate) kubelet: Option<Kubelet>,
+    /// For the kubelets from now on.
+    pub(crate) static_pods: Option<PathBuf>,
     pub(crate) folder: TempDir,
     pub(crate) cleanup: Cleanup,
 }
@@ -35,7 +37,7 @@ impl Machine {
         let apiserver = apiserver::start(config, Clock::system()).await.unwrap();
         let client = Client::from_channel(apiserver.channel());
         let cleanup = Cleanup::of(&folder.path().join("node"));
-        let mut machine = Self { apiserver, client, kubelet: None, folder, cleanup };
+        let mut machine = Self { apiserver, client, kubelet: None, static_pods: None, folder, cleanup };
         machine.start_kubelet().await;
         machine
     }
@@ -46,7 +48,7 @@ impl Machine {
 
     pub(crate) fn config(&self) -> kubelet::Config {
         let shim_program = env!("CARGO_BIN_EXE_kubelet").into();
-        kubelet::Config { shim_program, routes: false, ..kubelet::Config::new("n1", self.root()) }
+        kubelet::Config { shim_program, routes: false, static_pods: self.static_pods.clone(), ..kubelet::Config::new("n1", self.root()) }
     }
 
     pub(crate) async fn start_kubelet(&mut self) {

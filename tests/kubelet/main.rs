@@ -10,3 +10,4 @@ mod needs;
 mod pods;
 mod processes;
 mod shim;
+mod static_pods;

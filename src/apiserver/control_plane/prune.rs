@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::api::v1::{ApplyRequest, DeleteRequest, Object};
 use crate::api::{APPLY_SET_LABEL, Kind, LabelView as _, ObjectKey, names};
+use crate::apiserver::mirrors;
 use crate::apiserver::writer::{Answer, key_of_ref};
 use crate::apiserver::writes::{self, Change};
 use crate::error::{Error, Result, Violation};
@@ -95,6 +96,10 @@ impl Prune {
         }
         let condition = Condition::At(stored.revision);
         let old = stored.decode();
+        if mirrors::is_mirror(&old) {
+            // It came with its label from a file of its node, and goes with that.
+            return Ok(None);
+        }
         Ok(match writes::delete(&old, &request, now)? {
             Change::Nothing => None,
             Change::Put(object) => Some((None, Write::Put { object, condition })),

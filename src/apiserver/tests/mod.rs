@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod list;
 mod logs;
+mod mirrors;
 mod node;
 mod prune;
 mod shared;

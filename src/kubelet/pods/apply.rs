@@ -19,6 +19,7 @@ use crate::kubelet::plan::{Action, Attempt, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
+use crate::kubelet::static_pods::is_static;
 use crate::kubelet::uid::PodUid;
 
 /// The longest wait before the first and before any new attempt to complete a deletion.
@@ -154,6 +155,10 @@ impl Pods {
             return is_released.load(Ordering::Acquire);
         }
         let (Some(pod), Some(desired)) = (&entry.pod, &entry.desired) else { return true };
+        if is_static(pod) {
+            // Nobody waits for its end but whoever comes after it here.
+            return true;
+        }
         let before = self.links.status_before(uid, pod);
         let last = self.links.status_of(entry, desired, &before);
         let key = pod.key();

@@ -9,7 +9,7 @@ use prost::Message;
 use prost_types::Timestamp;
 
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
-use crate::api::{ObjectKey, Resource, Revision};
+use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration};
 use crate::kubelet::observe::Blocked;
 use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
@@ -69,6 +69,8 @@ pub(super) struct Entry {
 struct Kept {
     deleted: Option<(Timestamp, Option<i64>)>,
     finished: Option<PodPhase>,
+    /// Of a static pod.
+    file: Option<String>,
 }
 
 impl Entry {
@@ -120,7 +122,8 @@ impl Entry {
     fn to_keep(&self) -> Option<Kept> {
         let meta = self.pod.as_ref()?.meta();
         let deleted = meta.deletion_time.map(|time| (time, meta.deletion_grace_period_seconds));
-        Some(Kept { deleted, finished: self.finished })
+        let file = meta.annotations.get(STATIC_POD_FILE_ANNOTATION).cloned();
+        Some(Kept { deleted, finished: self.finished, file })
     }
 
     /// Takes note of the pod, and of what it uses if that isn't known yet: true then.
