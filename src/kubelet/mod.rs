@@ -12,6 +12,7 @@ mod configuration;
 mod drain;
 mod environment;
 mod kept;
+mod limits;
 mod logs;
 mod node;
 mod observe;
@@ -130,16 +131,17 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let root = Arc::new(Root::open(&config.root_dir)?);
     let unusable = |error: std::io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", root.path().display()));
     let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let capabilities = node::capabilities(config.routes);
+    let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
+    let processes = runtime::Processes::new(root.clone(), shim_program.clone(), clock.clone());
+    let capabilities = node::capabilities(config.routes, processes.places());
     // What would be refused later is refused now.
     node::node(&config, host_ip, &capabilities, clock.now(), clock.now())?;
-    let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
 
     let tasks = Arc::new(Tasks::new(CancellationToken::new()));
     let (token, reports) = (tasks.token(), Tasks::new(CancellationToken::new()));
     let cache = Cache::start(client.clone(), selectors(&config.node_name), &tasks);
     let reporter = Reporter::new(client.clone());
-    let execs = runtime::Execs::new(root.clone(), shim_program.clone());
+    let execs = runtime::Execs::new(root.clone(), shim_program);
     let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
     let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let unsynced = Arc::<kept::Unsynced>::default();
@@ -152,7 +154,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         root: root.clone(),
         execs,
         log_limits: LogLimits { max_bytes: config.log_max_size.max(MIN_LOG_SIZE), max_files: config.log_max_files.max(2) },
-        processes: runtime::Processes::new(root.clone(), shim_program, clock.clone()),
+        processes,
         base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
         client: client.clone(),
         cache: cache.clone(),

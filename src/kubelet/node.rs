@@ -6,19 +6,26 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSock
 use prost_types::Timestamp;
 
 use super::Config;
+use super::os::fence::Places;
 use super::os::{Host, Os};
-use crate::api::condition;
 use crate::api::v1::{ConditionStatus, Node, NodeInfo, NodeSpec, NodeStatus, ObjectMeta};
+use crate::api::{capability, condition};
 use crate::error::{Error, Result};
 
 /// Begins the labels that only the kubelet sets.
 const LABEL_PREFIX: &str = "kubernetes.io/";
 
 /// What the node can do that another might not, sorted.
-pub(crate) fn capabilities(routes: bool) -> Vec<String> {
-    let of_routes = [(routes, "routes.proxy"), (routes && may_listen_low(), "routes.low-ports")];
-    let of_routes = of_routes.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
-    let mut capabilities: Vec<String> = Host::CAPABILITIES.iter().copied().chain(of_routes).map(str::to_owned).collect();
+pub(crate) fn capabilities(routes: bool, places: &Places) -> Vec<String> {
+    let found = [
+        (places.cpu.is_some(), capability::CPU_LIMITS),
+        (places.memory.is_some(), capability::MEMORY_LIMITS),
+        (places.pids.is_some(), capability::PIDS_LIMITS),
+        (routes, "routes.proxy"),
+        (routes && may_listen_low(), "routes.low-ports"),
+    ];
+    let found = found.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
+    let mut capabilities: Vec<String> = Host::CAPABILITIES.iter().copied().chain(found).map(str::to_owned).collect();
     capabilities.sort();
     capabilities
 }
@@ -121,7 +128,7 @@ mod tests {
         let mut config = Config::new("n1", "unused".into());
         config.labels.insert("zone".to_owned(), "a".to_owned());
         let now = Timestamp { seconds: 5, nanos: 0 };
-        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(true), now, now).unwrap();
+        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(true, &Places::default()), now, now).unwrap();
         let labels = &node.metadata.as_ref().unwrap().labels;
         assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", Host::NAME));
         let status = node.status.unwrap();

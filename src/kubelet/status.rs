@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 
 use super::phase::{self, Seen};
 use super::plan::{DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun, from_millis, next_start};
-use super::shim::files::{Cause, Ended};
+use super::shim::files::{Cause, Ended, OOM_KILLED};
 use crate::api::v1::{
     AssignedPort, Condition, ConditionStatus, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
     ContainerStatus, PodPhase, PodStatus, container_state,
@@ -171,6 +171,7 @@ fn terminated(ended: &Ended) -> ContainerStateTerminated {
         Cause::Exited(0) => (0, 0, "Completed"),
         Cause::Exited(code) => (*code, 0, "Error"),
         Cause::Signaled(signal) => (128 + signal, *signal, "Error"),
+        Cause::OomKilled => (OOM_KILLED, OOM_KILLED - 128, "OOMKilled"),
         Cause::StartFailed { code, .. } => (*code, 0, "StartError"),
         Cause::Lost => (LOST, 0, "Lost"),
     };
@@ -191,6 +192,7 @@ fn describe(cause: &Cause) -> String {
     match cause {
         Cause::Exited(code) => format!("it ended with exit code {code}"),
         Cause::Signaled(signal) => format!("signal {signal} ended it"),
+        Cause::OomKilled => "it was killed at its limit of memory".to_owned(),
         Cause::StartFailed { message, .. } => message.clone(),
         Cause::Lost => "nobody saw how it ended: its supervisor was killed, or the machine was restarted".to_owned(),
     }

@@ -4,6 +4,7 @@
 mod alone;
 mod configuration;
 mod init;
+mod limits;
 mod logs;
 mod machine;
 mod needs;

@@ -1,5 +1,7 @@
 //! Linux: descendants stay ours (child subreaper), containers die with their shim (death signal), and /proc tells the rest.
 
+mod cgroups;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,6 +12,9 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::signal::Signal;
 
+use crate::kubelet::shim::files::Run;
+
+use super::fence::Places;
 use super::{Os, Process, Reaped, unix};
 
 /// Linux.
@@ -31,9 +36,14 @@ impl Os for Host {
         Ok(nix::sys::prctl::set_child_subreaper(true)?)
     }
 
-    fn spawn(command: &mut Command, _: &str) -> io::Result<i32> {
+    fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
         let parent = nix::unistd::getpid();
+        let groups = run.fence.iter().map(|folder| group(folder)).collect::<io::Result<Vec<File>>>()?;
         let prepare = move || {
+            for group in &groups {
+                // Whoever writes this means itself.
+                nix::unistd::write(group, b"0")?;
+            }
             unix::begin_session()?;
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             // The parent may have ended before the line above.
@@ -45,6 +55,10 @@ impl Os for Host {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
         unix::spawn(command)
+    }
+
+    fn places(root: &Path) -> Places {
+        cgroups::places(root)
     }
 
     fn processes() -> io::Result<Vec<Process>> {
@@ -129,6 +143,13 @@ impl Os for Host {
     async fn end_signal() -> io::Result<&'static str> {
         unix::end_signal().await
     }
+}
+
+/// What a process writes to so as to join a control group.
+fn group(folder: &Path) -> io::Result<File> {
+    let opened = File::options().write(true).open(folder.join("cgroup.procs"));
+    // Not as the kind that it is: it would be taken for one of the program's.
+    opened.map_err(|error| io::Error::other(format!("its control group {} can't be joined: {error}", folder.display())))
 }
 
 fn pids() -> io::Result<impl Iterator<Item = i32>> {

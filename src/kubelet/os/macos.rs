@@ -9,6 +9,8 @@ use std::process::Command;
 
 use nix::libc;
 
+use crate::kubelet::shim::files::Run;
+
 use super::{Os, Process, Reaped, unix};
 
 /// macOS.
@@ -31,7 +33,7 @@ impl Os for Host {
         Ok(())
     }
 
-    fn spawn(command: &mut Command, _: &str) -> io::Result<i32> {
+    fn spawn(command: &mut Command, _: &Run) -> io::Result<i32> {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(unix::begin_session) };
         unix::spawn(command)

@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::shim::files::{Cause, Run};
+use fence::Places;
+
+pub(crate) mod fence;
 
 #[cfg(unix)]
 mod unix;
@@ -126,7 +129,13 @@ pub(crate) trait Os {
 
     /// Starts the main process of a container, in a session of its own; gives its pid. Where the system can do it, it and all that it starts
     /// end with this process.
-    fn spawn(command: &mut Command, container: &str) -> io::Result<i32>;
+    /// It joins the run's fence, which has been raised.
+    fn spawn(command: &mut Command, run: &Run) -> io::Result<i32>;
+
+    /// Where a kubelet with this root folder may raise fences, found by trying. Without a place for a kind of limit it isn't enforced.
+    fn places(_root: &Path) -> Places {
+        Places::default()
+    }
 
     /// Guards one command, in a process of its own, where the system needs that: see [`Guarded`]. The arguments are what follows the role.
     fn guard(arguments: &[String]) -> io::Result<()>;

@@ -95,8 +95,8 @@ impl Os for Host {
         Ok(())
     }
 
-    fn spawn(command: &mut Command, container: &str) -> io::Result<i32> {
-        children::spawn(command, container)
+    fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
+        children::spawn(command, &run.container)
     }
 
     /// A job of the kubelet guards a command, no process.

@@ -15,6 +15,7 @@ use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::configuration::Lacking;
 use crate::kubelet::environment::{self, Surroundings};
+use crate::kubelet::limits;
 use crate::kubelet::plan::{Action, Attempt, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
@@ -211,6 +212,7 @@ impl Links {
         };
         let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings)?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
+        let limits = limits::of(container);
         Ok(Some(Run {
             container: name.to_owned(),
             attempt: attempt.number,
@@ -220,6 +222,8 @@ impl Links {
             working_dir,
             log: folder.log(name, attempt.number),
             log_limits: self.log_limits,
+            fence: self.processes.places().of(uid.as_str(), name, &limits),
+            limits,
         }))
     }
 }

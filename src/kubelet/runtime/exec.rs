@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::process::{Found, look};
 use crate::kubelet::os::{Guarded as _, Host, Os, Streams, TerminalSize, Wiring};
 use crate::kubelet::root::Root;
-use crate::kubelet::shim::files::{Cause, Run, Stage};
+use crate::kubelet::shim::files::{Cause, OOM_KILLED, Run, Stage};
 use crate::kubelet::uid::PodUid;
 
 /// The most bytes of output that are handed on at once.
@@ -291,6 +291,7 @@ impl From<Cause> for ExecEnd {
         match cause {
             Cause::Exited(code) => Self { code, message: String::new() },
             Cause::Signaled(signal) => Self { code: 128_i32.saturating_add(signal), message: format!("ended by signal {signal}") },
+            Cause::OomKilled => Self { code: OOM_KILLED, message: "it reached its limit of memory".to_owned() },
             Cause::StartFailed { code, message } => Self { code, message },
             Cause::Lost => Self { code: 255, message: "nobody saw how it ended".to_owned() },
         }
@@ -302,6 +303,7 @@ fn how(cause: &Cause) -> String {
     match cause {
         Cause::Exited(code) => format!("has ended with exit code {code}"),
         Cause::Signaled(signal) => format!("was ended by signal {signal}"),
+        Cause::OomKilled => "was killed at its limit of memory".to_owned(),
         Cause::StartFailed { message, .. } => format!("could not be started: {message}"),
         Cause::Lost => "has ended; nobody saw how".to_owned(),
     }

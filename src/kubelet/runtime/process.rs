@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use crate::kubelet::os::fence::Places;
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Run, Stage, State, Stop};
@@ -21,6 +22,7 @@ use crate::time::{self, Clock};
 pub(crate) struct Processes {
     root: Arc<Root>,
     shim_program: PathBuf,
+    places: Places,
     clock: Clock,
 }
 
@@ -45,7 +47,13 @@ impl Found {
 
 impl Processes {
     pub(crate) fn new(root: Arc<Root>, shim_program: PathBuf, clock: Clock) -> Self {
-        Self { root, shim_program, clock }
+        let places = Host::places(root.path());
+        Self { root, shim_program, places, clock }
+    }
+
+    /// Where the limits of its containers are enforced.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Every pod that has left a trace here.
@@ -116,6 +124,10 @@ impl Processes {
 
     /// Removes all traces of a pod of which nothing runs.
     pub(crate) fn remove(&self, uid: &PodUid) -> io::Result<()> {
+        if let Err(error) = self.places.remove(uid.as_str()) {
+            // It costs little, and the next kubelet tries again.
+            tracing::warn!(pod = %uid, %error, "a control group of the pod can't be removed");
+        }
         match std::fs::remove_dir_all(self.root.pod(uid).path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -124,7 +136,11 @@ impl Processes {
 
     /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<usize> {
-        self.kill_marked(|pod| !known(pod))
+        let killed = self.kill_marked(|pod| !known(pod))?;
+        if let Err(error) = self.places.sweep(known) {
+            tracing::warn!(%error, "a control group of a pod that is gone can't be removed");
+        }
+        Ok(killed)
     }
 
     fn kill_marked(&self, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::log_files::{LogFile, LogLimits};
+use crate::kubelet::os::fence::Limits;
 use crate::kubelet::os::{Host, Os};
 
 /// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
@@ -39,6 +40,12 @@ pub(crate) struct Run {
     /// How much is kept.
     #[serde(default)]
     pub(crate) log_limits: LogLimits,
+    /// What its processes may use.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// The folders of the fence that enforces it, and by which its processes can be killed together. None where there is no such thing.
+    #[serde(default)]
+    pub(crate) fence: Vec<PathBuf>,
 }
 
 /// The request to end everything.
@@ -102,6 +109,8 @@ pub(crate) enum Cause {
     Exited(i32),
     /// This signal ended the main process.
     Signaled(i32),
+    /// The system killed the main process since its container had reached its limit of memory.
+    OomKilled,
     /// It never began.
     StartFailed {
         /// As shells say it: 127 when there is no such program, 126 when it can't be executed.
@@ -112,6 +121,9 @@ pub(crate) enum Cause {
     /// Its shim was gone before it, so that nobody saw how it ended.
     Lost,
 }
+
+/// The exit code of a container that was killed at its limit of memory: that of a kill.
+pub(crate) const OOM_KILLED: i32 = 137;
 
 impl State {
     /// A container's latest run.

@@ -19,7 +19,7 @@ pub(super) fn launch(run: &Run, pens: io::Result<Pens>) -> Result<i32, Cause> {
     let Pens { stdout, stderr } =
         pens.map_err(|error| failed(NOT_EXECUTABLE, format!("the log {} can't be written: {error}", run.log.display())))?;
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    Host::spawn(&mut command, &run.container).map_err(|error| explain(run, &error))
+    Host::spawn(&mut command, run).map_err(|error| explain(run, &error))
 }
 
 /// The command of a run, complete but for its streams.
@@ -65,6 +65,11 @@ fn nowhere(program: &str, path: &str) -> Cause {
 
 fn is_in(path: &str, program: &str) -> bool {
     std::env::split_paths(path).any(|folder| folder.join(program).exists())
+}
+
+/// Why a run was not even tried: it would not have been held within its limits.
+pub(super) fn unlimited(error: &io::Error) -> Cause {
+    failed(NOT_EXECUTABLE, format!("its limits can't be set: {error}"))
 }
 
 fn failed(code: i32, message: String) -> Cause {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
 use outputs::Outputs;
 
+use crate::kubelet::os::fence::Fence;
 use crate::kubelet::os::{Bell, Host, Os, Reaped};
 use crate::kubelet::runtime::or_nothing;
 use crate::time::{self, Clock};
@@ -75,6 +76,8 @@ struct Shim {
     bell: <Host as Os>::Bell,
     clock: Clock,
     outputs: Outputs,
+    /// Of the containers that run.
+    fences: BTreeMap<String, Fence>,
     desired: Desired,
     state: State,
     /// As it was last written.
@@ -96,6 +99,7 @@ impl Shim {
             folder,
             bell,
             outputs: Outputs::new(clock.clone()),
+            fences: BTreeMap::new(),
             clock,
             desired: Desired::default(),
             state,
@@ -155,6 +159,8 @@ impl Shim {
             };
             let main = self.running().find(|(_, pid, _)| *pid == ended).map(|(name, _, started_at)| (name.to_owned(), started_at));
             if let Some((name, started_at)) = main {
+                let is_starved = self.fences.get(&name).is_some_and(Fence::ran_out_of_memory);
+                let cause = if is_starved && matches!(cause, Cause::Signaled(_)) { Cause::OomKilled } else { cause };
                 self.ending.insert(name, Ended { cause, started_at, finished_at: self.now() });
             }
         }
@@ -171,13 +177,18 @@ impl Shim {
                 None => None,
             };
             let started_at = time::millis(&self.clock.now());
-            let stage = match launch::launch(run, self.outputs.open(run, &self.bell)) {
+            let raised = Fence::raise(&run.fence, &run.limits);
+            let stage = match raised.map_err(|error| launch::unlimited(&error)).and_then(|fence| {
+                self.fences.insert(run.container.clone(), fence);
+                launch::launch(run, self.outputs.open(run, &self.bell))
+            }) {
                 Ok(pid) => {
                     self.has_children = true;
                     Stage::Running { pid, started_at }
                 }
                 Err(cause) => {
                     self.outputs.close(&run.container);
+                    self.fences.remove(&run.container).unwrap_or_default().lower();
                     Stage::Ended(Ended { cause, started_at, finished_at: started_at })
                 }
             };
@@ -197,7 +208,7 @@ impl Shim {
             }
         }
         if self.has_children && self.grace_left().is_some_and(|left| left.is_zero()) {
-            self.kill(|_| true)?;
+            self.kill_all()?;
         }
         Ok(())
     }
@@ -214,7 +225,7 @@ impl Shim {
         let nothing_runs = self.running().next().is_none();
         if self.has_children && nothing_runs && !in_grace {
             // Whatever is left, whosever it was.
-            self.kill(|_| true)?;
+            self.kill_all()?;
         }
         for name in self.ending.keys().cloned().collect::<Vec<_>>() {
             let remains = match self.has_children {
@@ -224,6 +235,7 @@ impl Shim {
             if remains.is_empty() {
                 self.close(&name);
             } else if !in_grace {
+                kill_fenced(self.fences.get(&name));
                 self.kill(|pid| remains.contains(&pid))?;
             }
         }
@@ -233,6 +245,7 @@ impl Shim {
     fn close(&mut self, name: &str) {
         let Some(ended) = self.ending.remove(name) else { return };
         self.outputs.close(name);
+        self.fences.remove(name).unwrap_or_default().lower();
         if let Some(container) = self.state.containers.iter_mut().find(|container| container.name == name) {
             container.stage = Stage::Ended(ended);
         }
@@ -252,6 +265,11 @@ impl Shim {
             }
         }
         Ok(found)
+    }
+
+    fn kill_all(&mut self) -> io::Result<()> {
+        self.fences.values().for_each(|fence| kill_fenced(Some(fence)));
+        self.kill(|_| true)
     }
 
     /// Kills those descendants, and takes note of it at once if that was quick.
@@ -293,6 +311,13 @@ impl Shim {
 
     fn now(&self) -> i64 {
         time::millis(&self.clock.now())
+    }
+}
+
+/// At once, where the system can do that: what starts others faster than they are found can't get away so.
+fn kill_fenced(fence: Option<&Fence>) {
+    if let Some(Err(error)) = fence.map(Fence::kill) {
+        eprintln!("what is in a control group can't be killed at once: {error}");
     }
 }
 

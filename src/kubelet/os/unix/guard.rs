@@ -66,7 +66,7 @@ struct Guard {
 impl Guard {
     fn start(&mut self, run: &Run) -> Result<(), Cause> {
         let mut command = launch::command(run)?;
-        let main = Host::spawn(&mut command, &run.container).map_err(|error| launch::explain(run, &error))?;
+        let main = Host::spawn(&mut command, run).map_err(|error| launch::explain(run, &error))?;
         self.main = Some(main);
         Ok(())
     }

@@ -1,0 +1,130 @@
+//! Limits that the machine enforces. Without control groups that can be written they are not tested here.
+
+use std::path::{Path, PathBuf};
+
+use bluebird::api::v1::{Container, Node, PodPhase, ResourceRequirements, RestartPolicy};
+
+use crate::machine::{FOREVER, Machine, phase, script, terminated};
+use crate::processes::{eventually, is_alive};
+
+/// A machine that has these capabilities; says so and gives none otherwise.
+async fn machine_with(needed: &[&str]) -> Option<Machine> {
+    let machine = Machine::new().await;
+    let node = tokio::time::timeout(crate::processes::DEADLINE, async {
+        loop {
+            if let Ok(node) = machine.client.get::<Node>("", "n1").await {
+                return node;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    let capabilities = node.await.expect("the node joins").status.unwrap().capabilities;
+    if needed.iter().all(|needed| capabilities.iter().any(|capability| capability == needed)) {
+        return Some(machine);
+    }
+    println!("SKIPPED: this machine lacks one of {}", needed.join(", "));
+    machine.finish().await;
+    None
+}
+
+fn limited(mut container: Container, limits: &[(&str, &str)]) -> Container {
+    let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), (*amount).to_owned())).collect();
+    container.resources = Some(ResourceRequirements { limits, ..ResourceRequirements::default() });
+    container
+}
+
+/// The control groups of a process that are a kubelet's, as folders, by the names of their controllers.
+fn groups(pid: i32) -> Vec<(String, PathBuf)> {
+    let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let ours = own.lines().filter(|line| line.contains("/bluebird/"));
+    let folder = |line: &str| {
+        let [_, controllers, group] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let kind = if controllers.is_empty() { " - cgroup2 ".to_owned() } else { format!("{controllers}\n") };
+        let mount = mounts.split_inclusive('\n').find(|mount| mount.contains(&kind) && mount.contains(" - cgroup")).unwrap();
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let below = Path::new(group).strip_prefix(fields[3]).unwrap();
+        (controllers.to_owned(), Path::new(fields[4]).join(below))
+    };
+    ours.map(folder).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_uses_more_memory_than_its_limit_is_oom_killed_and_its_neighbour_lives() {
+    let Some(machine) = machine_with(&["memory-limits"]).await else { return };
+    let eater = limited(script("main", "exec tail /dev/zero"), &[("memory", "16Mi")]);
+    machine.create("neighbour", RestartPolicy::Never, vec![script("main", FOREVER)]).await;
+    let (_, neighbour) = machine.running("neighbour").await;
+    machine.create("eater", RestartPolicy::Never, vec![eater]).await;
+    let pod = machine.until("eater", "failed", |pod| phase(pod) == PodPhase::Failed).await;
+    let ended = terminated(&pod).unwrap();
+    assert_eq!((ended.exit_code, ended.signal, ended.reason.as_str()), (137, 9, "OOMKilled"));
+    assert_eq!(ended.message, "it was killed at its limit of memory");
+    assert!(is_alive(neighbour));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_memory_that_no_program_can_start_with_is_told_as_such() {
+    let Some(machine) = machine_with(&["memory-limits"]).await else { return };
+    let cramped = limited(script("main", FOREVER), &[("memory", "8Ki")]);
+    machine.create("cramped", RestartPolicy::Never, vec![cramped]).await;
+    let pod = machine.until("cramped", "failed", |pod| phase(pod) == PodPhase::Failed).await;
+    let ended = terminated(&pod).unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"), "{}", ended.message);
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_forks_without_end_has_no_more_processes_than_its_limit_and_ends_with_all_of_them() {
+    let Some(machine) = machine_with(&["pids-limits"]).await else { return };
+    let tried = machine.folder.path().join("tried");
+    let bomb = format!("for i in $(seq 1 100); do setsid sh -c 'sleep 1000' 2>/dev/null & echo x >> {}; done; {FOREVER}", tried.display());
+    // A shell that can't fork ends; this one is asked again by its parent, which keeps what it has started.
+    let bomb = format!("trap '' TERM; (while :; do ({bomb}); read pause < /dev/null; done) 2>/dev/null");
+    machine.create("bomb", RestartPolicy::Never, vec![limited(script("main", &bomb), &[("pids", "20")])]).await;
+    let (_, main) = machine.running("bomb").await;
+    let folder = groups(main).into_iter().find(|(name, _)| name == "pids").map(|(_, folder)| folder).unwrap();
+    let refused = || std::fs::read_to_string(folder.join("pids.events")).ok()?.trim().strip_prefix("max ")?.parse::<u64>().ok();
+    eventually("a fork that was refused", || refused().filter(|count| *count > 0)).await;
+    assert!(machine.cleanup.marked().len() <= 20, "{:?}", machine.cleanup.marked());
+    machine.delete("bomb", Some(0)).await;
+    eventually("the end of all of it", || machine.cleanup.marked().is_empty().then_some(())).await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_cpu_holds_a_busy_container_back() {
+    let Some(machine) = machine_with(&["cpu-limits"]).await else { return };
+    machine.create("busy", RestartPolicy::Never, vec![limited(script("main", "while :; do :; done"), &[("cpu", "50m")])]).await;
+    let (_, main) = machine.running("busy").await;
+    let folder = groups(main).into_iter().find(|(name, _)| name.split(',').any(|name| name == "cpu")).map(|(_, folder)| folder).unwrap();
+    let throttled = || {
+        let stat = std::fs::read_to_string(folder.join("cpu.stat")).ok()?;
+        stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok()).filter(|count| *count > 2)
+    };
+    eventually("a container that was held back", throttled).await;
+    let quota = ["cpu.cfs_quota_us", "cpu.max"].into_iter().find_map(|file| std::fs::read_to_string(folder.join(file)).ok()).unwrap();
+    assert_eq!(quota.split_whitespace().next(), Some("5000"));
+    machine.delete("busy", Some(0)).await;
+    machine.until_gone("busy").await;
+    eventually("the end of its group", || (!folder.exists()).then_some(())).await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_pod_left_of_its_control_groups_is_swept_and_that_of_a_living_one_stays() {
+    let Some(mut machine) = machine_with(&["pids-limits"]).await else { return };
+    let pod = machine.create("lives", RestartPolicy::Never, vec![limited(script("main", FOREVER), &[("pids", "20")])]).await;
+    let (_, main) = machine.running("lives").await;
+    let living = groups(main);
+    assert!(living.iter().all(|(_, folder)| folder.ends_with(format!("{}/main", pod.metadata.as_ref().unwrap().uid))), "{living:?}");
+    machine.kill_kubelet().await;
+    let leftovers: Vec<PathBuf> = living.iter().map(|(_, folder)| folder.ancestors().nth(2).unwrap().join("dead/main")).collect();
+    leftovers.iter().for_each(|leftover| std::fs::create_dir_all(leftover).unwrap());
+    machine.start_kubelet().await;
+    eventually("the end of what is left", || leftovers.iter().all(|leftover| !leftover.parent().unwrap().exists()).then_some(())).await;
+    assert!(is_alive(main) && groups(main) == living);
+    machine.finish().await;
+    assert!(living.iter().all(|(_, folder)| !folder.exists()));
+}
