@@ -60,6 +60,9 @@ fn default_pod(pod: &mut v1::Pod) {
         spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
         for container in spec.all_containers_mut() {
             container.restart_backoff.iter_mut().for_each(default_backoff);
+            for probe in [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe] {
+                probe.iter_mut().for_each(default_probe);
+            }
             for port in &mut container.ports {
                 default_enum(&mut port.protocol, v1::Protocol::Tcp as i32);
             }
@@ -72,6 +75,27 @@ fn default_pod(pod: &mut v1::Pod) {
         }
     }
     default_enum(&mut pod.status.get_or_insert_default().phase, v1::PodPhase::Pending as i32);
+}
+
+fn default_probe(probe: &mut v1::Probe) {
+    let numbers = [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ];
+    for (number, default) in numbers {
+        if *number == 0 {
+            *number = default;
+        }
+    }
+    if let Some(v1::probe::Handler::HttpGet(action)) = &mut probe.handler {
+        for (text, default) in [(&mut action.path, "/"), (&mut action.scheme, "HTTP")] {
+            if text.is_empty() {
+                *text = default.to_owned();
+            }
+        }
+    }
 }
 
 /// What a container that says nothing of its back-off gets, and one that says something gets for the rest.

@@ -91,9 +91,15 @@ pub(crate) fn takes_numbers(field: &FieldDescriptor) -> bool {
         )
 }
 
-/// Whether it is the one text that is written as a number when it is one.
+/// Whether it is a text that is written as a number when it is one: the name of a port, or its number.
 pub(crate) fn is_target_port(field: &FieldDescriptor) -> bool {
-    field.full_name() == "bluebird.v1.ServicePort.target_port"
+    [
+        "bluebird.v1.ServicePort.target_port",
+        "bluebird.v1.HTTPGetAction.port",
+        "bluebird.v1.TCPSocketAction.port",
+        "bluebird.v1.GRPCAction.port",
+    ]
+    .contains(&field.full_name())
 }
 
 /// Whether nobody should see its value by accident, not even in an error: what a secret holds.

@@ -186,6 +186,13 @@ fn describe_container(page: &mut Page, container: &Container, policy: &str, seen
         page.inner("Requests", &or_none(&words::labels(&resources.requests)));
         page.inner("Limits", &or_none(&words::labels(&resources.limits)));
     }
+    for (name, probe) in
+        [("Startup", &container.startup_probe), ("Liveness", &container.liveness_probe), ("Readiness", &container.readiness_probe)]
+    {
+        if let Some(probe) = probe {
+            page.inner(name, &words::probe(probe));
+        }
+    }
     let Some(seen) = seen else {
         page.inner("State", "unknown: no kubelet has taken it up");
         return;
@@ -193,6 +200,9 @@ fn describe_container(page: &mut Page, container: &Container, policy: &str, seen
     state(page, seen.state.as_ref());
     if let Some(last) = &seen.last_termination {
         termination(page, "Last State", last);
+    }
+    if container.startup_probe.is_some() {
+        page.inner("Started", if seen.started { "True" } else { "False" });
     }
     page.inner("Ready", if seen.ready { "True" } else { "False" });
     page.inner("Restart Count", &seen.restart_count.to_string());

@@ -104,6 +104,22 @@ pub(super) fn restarts(pod: &Pod, status: &PodStatus, now: &Timestamp) -> String
     }
 }
 
+/// `http-get :http/healthz delay=0s timeout=1s period=10s #success=1 #failure=3`, as kubectl says it.
+pub(super) fn probe(probe: &Probe) -> String {
+    let what = match &probe.handler {
+        Some(probe::Handler::Exec(action)) => format!("exec {:?}", action.command),
+        Some(probe::Handler::HttpGet(action)) => format!("http-get {}:{}{}", action.host, action.port, action.path),
+        Some(probe::Handler::TcpSocket(action)) => format!("tcp-socket {}:{}", action.host, action.port),
+        Some(probe::Handler::Grpc(action)) => format!("grpc :{} {}", action.port, action.service).trim_end().to_owned(),
+        None => "nothing".to_owned(),
+    };
+    let Probe { initial_delay_seconds, timeout_seconds, period_seconds, success_threshold, failure_threshold, .. } = probe;
+    format!(
+        "{what} delay={initial_delay_seconds}s timeout={timeout_seconds}s period={period_seconds}s \
+         #success={success_threshold} #failure={failure_threshold}"
+    )
+}
+
 /// The one word for a node's state, and whether it takes new pods.
 pub(super) fn node_status(node: &Node) -> String {
     let conditions = node.status.as_ref().map_or(&[][..], |status| &status.conditions);

@@ -21,6 +21,7 @@ mod phase;
 mod plan;
 mod pods;
 mod ports;
+mod probes;
 mod report;
 mod root;
 pub mod routes;
@@ -147,11 +148,14 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let unsynced = Arc::<kept::Unsynced>::default();
     let recorder = Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks);
     let mut statics = static_pods::Watcher::new(config.static_pods.as_deref(), &config.node_name);
+    let checker = probes::Checker::new(execs.clone());
+    let probes = probes::Probes::new(host_ip, checker, recorder.clone(), wakes.clone(), tasks.clone());
     let links = Links {
         node_name: config.node_name.clone(),
         host_ip,
         capabilities: capabilities.clone(),
         root: root.clone(),
+        probes,
         execs,
         log_limits: LogLimits { max_bytes: config.log_max_size.max(MIN_LOG_SIZE), max_files: config.log_max_files.max(2) },
         processes,

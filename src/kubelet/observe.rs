@@ -6,9 +6,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::phase;
-use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
+use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, Health, ObservedContainer, ObservedPod, ObservedRun};
 use super::runtime::Found;
-use super::shim::files::{Run, Stage, State};
+use super::shim::files::{Ended, Run, Stage, State};
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
 use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart_backoff};
 
@@ -63,6 +63,7 @@ pub(crate) fn observed(
     is_outdated: bool,
     grace: Duration,
     blocked: &BTreeMap<String, Blocked>,
+    health: &BTreeMap<String, Health>,
 ) -> ObservedPod {
     let mut containers: Vec<ObservedContainer> = found
         .state
@@ -86,7 +87,15 @@ pub(crate) fn observed(
                 }
                 container.run = run;
             }
-            None => containers.push(ObservedContainer { name: name.clone(), run, previous: None }),
+            None => containers.push(container(name, run, None)),
+        }
+    }
+    for container in &mut containers {
+        let (ObservedRun::Running { attempt, .. } | ObservedRun::Ended { attempt, .. }) = container.run else { continue };
+        let is_latest = |run: &&Run| run.container == container.name && run.attempt == attempt.number;
+        container.is_ending = found.desired.runs.iter().find(is_latest).is_some_and(|run| run.end.is_some());
+        if let Some(health) = health.get(&container.name).filter(|health| health.attempt == attempt.number) {
+            container.health = health.clone();
         }
     }
     ObservedPod {
@@ -109,7 +118,11 @@ fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
         Stage::Running { pid, started_at } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },
         Stage::Ended(ended) => ObservedRun::Ended { attempt, ended: ended.clone() },
     };
-    ObservedContainer { name: state.name.clone(), run, previous: state.previous.clone() }
+    container(&state.name, run, state.previous.clone())
+}
+
+fn container(name: &str, run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
+    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false }
 }
 
 fn starting(run: &Run, state: &State) -> ObservedContainer {
@@ -118,5 +131,5 @@ fn starting(run: &Run, state: &State) -> ObservedContainer {
         Stage::Running { .. } => None,
     });
     let attempt = Attempt { number: run.attempt, streak: run.streak };
-    ObservedContainer { name: run.container.clone(), run: ObservedRun::Starting(attempt), previous }
+    container(&run.container, ObservedRun::Starting(attempt), previous)
 }

@@ -5,6 +5,7 @@
 //! | wanted | never started | prepare, start, in order: after init containers and sidecars |
 //! | wanted | any, and a ConfigMap or Secret that it uses has changed | configure |
 //! | wanted | runs | none |
+//! | wanted | runs, and a probe has failed | end that run |
 //! | wanted | ended | start again when its back-off is over, as the restart policy says |
 //! | wanted | ran, and its shim is gone | mark as lost; then as ended |
 //! | wanted | all main ones have ended for good | stop the sidecars |
@@ -17,7 +18,7 @@ mod restart;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use pod::{Attempt, DesiredContainer, DesiredPod, ObservedContainer, ObservedPod, ObservedRun};
+pub(crate) use pod::{Attempt, DesiredContainer, DesiredPod, Health, ObservedContainer, ObservedPod, ObservedRun};
 use prost_types::Timestamp;
 pub(crate) use restart::{Backoff, OWN as OWN_BACKOFF, from_millis, next_start};
 
@@ -37,6 +38,15 @@ pub(crate) enum Action {
         container: String,
         /// The run.
         attempt: Attempt,
+    },
+    /// Ask a run to end and kill what is left of it after the pod's grace period, while the others go on.
+    End {
+        /// The container.
+        container: String,
+        /// The run.
+        attempt: u32,
+        /// Why, as a sentence about the container.
+        why: String,
     },
     /// What ran has no shim any more: kill what is left and record that nobody saw the end.
     MarkLost,
@@ -123,20 +133,27 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     let mut order = Order::of(desired, observed);
     for container in &desired.containers {
         let known = observed.get(&container.name);
+        plan.actions.extend(known.filter(|_| observed.is_guarded).and_then(end_of_unhealthy));
         let starts = !order.holds_up(known) && start(&mut plan, container, observed, now);
         order.pass(container, known, starts);
     }
     plan
 }
 
+/// The end of a run whose probes say that it is of no use any more.
+fn end_of_unhealthy(known: &ObservedContainer) -> Option<Action> {
+    let ObservedRun::Running { attempt, .. } = &known.run else { return None };
+    let failure = known.health.failure.as_ref().filter(|_| !known.is_ending)?;
+    Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: failure.clone() })
+}
+
 /// Plans the next run of a container, now or later; true if it starts now.
 fn start(plan: &mut Plan, container: &DesiredContainer, observed: &ObservedPod, now: &Timestamp) -> bool {
     let known = observed.get(&container.name);
-    let run = known.map(|known| &known.run);
-    let Some((attempt, due)) = next_start(container, run, observed.is_guarded) else { return false };
+    let Some((attempt, due)) = next_start(container, known, observed.is_guarded) else { return false };
     // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
     let was_stopped = observed.stopping.is_some() && known.is_some_and(ObservedContainer::was_seen_to_end);
-    let starts = was_stopped || due.as_ref().is_none_or(|due| restart::is_due(container, run, due, now));
+    let starts = was_stopped || due.as_ref().is_none_or(|due| restart::is_due(container, known, due, now));
     if starts {
         plan.actions.push(Action::Start { container: container.name.clone(), attempt });
     } else {
@@ -179,9 +196,8 @@ impl Order {
     fn pass(&mut self, container: &DesiredContainer, known: Option<&ObservedContainer>, starts: bool) {
         match (container.role, known.map(|known| &known.run)) {
             (Role::Main, _) => {}
-            (Role::Init, Some(ObservedRun::Ended { ended, .. })) if ended.is_well() => {}
-            (Role::Init, _) => self.waits_for_init = true,
-            (Role::Sidecar, Some(ObservedRun::Running { .. })) if self.is_guarded => {}
+            (Role::Init, _) => self.waits_for_init |= known.and_then(ObservedContainer::ended_well) != Some(true),
+            (Role::Sidecar, _) if self.is_guarded && known.is_some_and(ObservedContainer::has_started) => {}
             (Role::Sidecar, Some(ObservedRun::Ended { .. } | ObservedRun::Blocked { .. })) if !starts => self.waits_for_fallen = true,
             (Role::Sidecar, _) => self.waits_for_rising = true,
         }
@@ -213,6 +229,7 @@ impl fmt::Display for Action {
             Action::Prepare => f.write_str("prepare"),
             Action::Configure => f.write_str("configure"),
             Action::Start { container, attempt } => write!(f, "start {container} ({})", attempt.number),
+            Action::End { container, attempt, .. } => write!(f, "end {container} ({attempt})"),
             Action::MarkLost => f.write_str("mark lost"),
             Action::Drain => f.write_str("drain"),
             Action::Stop { grace } => write!(f, "stop ({} s)", grace.as_secs_f32()),

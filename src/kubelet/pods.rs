@@ -3,6 +3,7 @@
 mod apply;
 mod entry;
 mod events;
+mod health;
 mod services;
 mod statics;
 
@@ -25,6 +26,7 @@ use super::observe;
 use super::os::{Host, Os};
 use super::plan::{self, DesiredPod};
 use super::ports::Ports;
+use super::probes::Probes;
 use super::report::Reporter;
 use super::root::Root;
 use super::runtime::{Execs, Processes, shim_ended};
@@ -56,6 +58,7 @@ pub(crate) struct Links {
     pub(crate) log_limits: LogLimits,
     pub(crate) processes: Processes,
     pub(crate) execs: Arc<Execs>,
+    pub(crate) probes: Probes,
     pub(crate) base_environment: Environment,
     pub(crate) client: Client,
     pub(crate) cache: Cache,
@@ -341,6 +344,7 @@ impl Pods {
         self.links.reporter.forget(uid);
         self.links.drains.forget(uid);
         self.links.followed.forget(uid);
+        self.links.probes.forget(uid);
         self.links.finished.set(uid, false);
         self.by_key.retain(|_, uids| {
             if uids.remove(uid) {
@@ -388,8 +392,10 @@ impl Links {
                 entry.learn(&key, object);
             }
         }
+        self.observe_health(uid, entry, found.as_ref());
         let grace = entry.pod.as_ref().map(observe::grace_of).unwrap_or_default();
-        entry.observed = found.map(|found| observe::observed(&found, entry.is_prepared, entry.is_outdated(), grace, &entry.blocked));
+        entry.observed =
+            found.map(|found| observe::observed(&found, entry.is_prepared, entry.is_outdated(), grace, &entry.blocked, &entry.health));
         Ok(())
     }
 

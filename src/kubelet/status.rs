@@ -91,8 +91,8 @@ fn seen(facts: &Facts<'_>, desired: &DesiredContainer, known: Option<&ObservedCo
         ObservedRun::Running { .. } => Seen::Alive,
         ObservedRun::Blocked { .. } | ObservedRun::Starting(_) if ran_before => Seen::Alive,
         ObservedRun::Blocked { .. } | ObservedRun::Starting(_) => Seen::NeverStarted,
-        ObservedRun::Ended { ended, .. } if facts.is_ending() || next_start(desired, Some(&container.run), true).is_none() => {
-            Seen::Ended { well: ended.is_well() }
+        ObservedRun::Ended { .. } if facts.is_ending() || next_start(desired, Some(container), true).is_none() => {
+            Seen::Ended { well: container.ended_well() == Some(true) }
         }
         ObservedRun::Ended { ended, .. } if ran(ended) || ran_before => Seen::Alive,
         ObservedRun::Ended { .. } => Seen::NeverStarted,
@@ -100,37 +100,40 @@ fn seen(facts: &Facts<'_>, desired: &DesiredContainer, known: Option<&ObservedCo
 }
 
 fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerStatus {
-    let container = facts.known(&desired.name);
     let mut status = ContainerStatus { name: desired.name.clone(), ..Default::default() };
-    let (state, restart_count) = match container.map(|container| &container.run) {
-        None => (not_started(facts, desired, &mut status.next_retry_time), 0),
-        Some(ObservedRun::Starting(attempt)) => (not_started(facts, desired, &mut status.next_retry_time), attempt.number),
-        Some(ObservedRun::Blocked { next, reason, message, retry_at, .. }) => {
+    let Some(known) = facts.known(&desired.name) else {
+        let state = not_started(facts, desired, &mut status.next_retry_time);
+        return ContainerStatus { state: Some(ContainerState { state: Some(state) }), ..status };
+    };
+    let (state, restart_count) = match &known.run {
+        ObservedRun::Starting(attempt) => (not_started(facts, desired, &mut status.next_retry_time), attempt.number),
+        ObservedRun::Blocked { next, reason, message, retry_at, .. } => {
             status.next_retry_time = Some(*retry_at);
             (waiting(reason, message), next.number)
         }
-        Some(ObservedRun::Running { attempt, pid, started_at }) => {
-            status.started = facts.observed.is_some_and(|observed| observed.is_guarded);
-            status.ready = status.started && desired.role != Role::Init;
+        ObservedRun::Running { attempt, pid, started_at } => {
+            status.started = known.has_started() && facts.observed.is_some_and(|observed| observed.is_guarded);
+            status.ready = status.started && known.health.ready && desired.role != Role::Init;
             let running = ContainerStateRunning { started_at: Some(from_millis(*started_at)), pid: i64::from(*pid) };
             (container_state::State::Running(running), attempt.number)
         }
-        Some(run @ ObservedRun::Ended { attempt, ended }) => {
-            let next = next_start(desired, Some(run), true).filter(|_| !facts.is_ending());
-            status.ready = desired.role == Role::Init && ended.is_well();
-            status.last_termination = next.as_ref().map(|_| terminated(ended));
+        ObservedRun::Ended { attempt, ended } => {
+            let next = next_start(desired, Some(known), true).filter(|_| !facts.is_ending());
+            status.ready = desired.role == Role::Init && known.ended_well() == Some(true);
+            let terminated = terminated(ended, known.health.failure.as_deref());
+            status.last_termination = next.as_ref().map(|_| terminated.clone());
             let state = match next {
                 Some((_, due)) => {
                     status.next_retry_time = due;
-                    waits_for_restart(ended)
+                    waits_for_restart(ended, known.health.failure.as_deref())
                 }
-                None => container_state::State::Terminated(terminated(ended)),
+                None => container_state::State::Terminated(terminated),
             };
             (state, attempt.number)
         }
     };
     if status.last_termination.is_none() {
-        status.last_termination = container.and_then(|container| container.previous.as_ref()).map(terminated);
+        status.last_termination = known.previous.as_ref().map(|ended| terminated(ended, None));
     }
     ContainerStatus { state: Some(ContainerState { state: Some(state) }), restart_count, ..status }
 }
@@ -152,10 +155,12 @@ fn is_next(facts: &Facts<'_>, desired: &DesiredContainer) -> bool {
     facts.desired.uninitialized(facts.observed).first().is_none_or(|first| *first == desired.name)
 }
 
-fn waits_for_restart(ended: &Ended) -> container_state::State {
-    match &ended.cause {
-        Cause::StartFailed { message, .. } => waiting("StartError", message),
-        cause => waiting("CrashLoopBackOff", &format!("waits to be started again: {}", describe(cause))),
+/// `failure` is why the kubelet ended it, if it did.
+fn waits_for_restart(ended: &Ended, failure: Option<&str>) -> container_state::State {
+    match (&ended.cause, failure) {
+        (Cause::StartFailed { message, .. }, _) => waiting("StartError", message),
+        (_, Some(failure)) => waiting("CrashLoopBackOff", &format!("waits to be started again: {failure}")),
+        (cause, None) => waiting("CrashLoopBackOff", &format!("waits to be started again: {}", describe(cause))),
     }
 }
 
@@ -166,7 +171,8 @@ fn waiting(reason: &str, message: &str) -> container_state::State {
 /// The exit code of a run whose end nobody saw: that of a kill, which is how most of them end.
 const LOST: i32 = 137;
 
-fn terminated(ended: &Ended) -> ContainerStateTerminated {
+/// `failure` is why the kubelet ended it, if it did.
+fn terminated(ended: &Ended, failure: Option<&str>) -> ContainerStateTerminated {
     let (exit_code, signal, reason) = match &ended.cause {
         Cause::Exited(0) => (0, 0, "Completed"),
         Cause::Exited(code) => (*code, 0, "Error"),
@@ -179,9 +185,10 @@ fn terminated(ended: &Ended) -> ContainerStateTerminated {
         exit_code,
         signal,
         reason: reason.to_owned(),
-        message: match &ended.cause {
-            Cause::Exited(_) => String::new(),
-            cause => describe(cause),
+        message: match (&ended.cause, failure) {
+            (_, Some(failure)) => failure.to_owned(),
+            (Cause::Exited(_), None) => String::new(),
+            (cause, None) => describe(cause),
         },
         started_at: Some(from_millis(ended.started_at)),
         finished_at: Some(from_millis(ended.finished_at)),
@@ -233,10 +240,16 @@ fn conditions(facts: &Facts<'_>, phase: PodPhase, init: &[ContainerStatus], main
         (None, true) => "PodCompleted",
         (None, false) => "ContainersNotReady",
     };
+    let unready: Vec<String> = unready.into_iter().map(|name| unready_because(facts, name)).collect();
     for condition_type in [condition::CONTAINERS_READY, condition::READY] {
         set(condition_type, is_ready, reason, sentence(is_ready, "not ready:", &unready));
     }
     conditions
+}
+
+fn unready_because(facts: &Facts<'_>, name: &str) -> String {
+    let said = facts.known(name).filter(|known| matches!(known.run, ObservedRun::Running { .. })).map_or("", |known| &known.health.unready);
+    if said.is_empty() { name.to_owned() } else { format!("{name} ({said})") }
 }
 
 fn sentence(is_fine: bool, what: &str, names: &[impl AsRef<str>]) -> String {

@@ -52,6 +52,7 @@ pub fn trim(object: &mut Object) {
         container.command.clear();
         container.args.clear();
         container.env.clear();
+        (container.startup_probe, container.liveness_probe, container.readiness_probe) = (None, None, None);
     }
 }
 

@@ -9,6 +9,7 @@ mod logs;
 mod machine;
 mod needs;
 mod pods;
+mod probes;
 mod processes;
 mod shim;
 mod static_pods;

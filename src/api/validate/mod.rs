@@ -7,6 +7,7 @@ mod meta;
 pub(crate) mod names;
 mod others;
 mod pod;
+mod probe;
 mod service;
 mod update;
 

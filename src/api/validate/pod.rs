@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::env;
 use super::faults::{Faults, Path};
 use super::meta::{check_conditions, check_labels, check_quantities};
-use super::names;
+use super::{names, probe};
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartBackoff, RestartPolicy};
 use crate::api::{capability, quantity};
 
@@ -42,6 +42,8 @@ fn check_spec(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
         let path = path.field(name);
         for (index, container) in list.iter().enumerate() {
             check_container(&path.index(index), container, faults);
+            let can_be_probed = name == "containers" || container.restart_policy() == RestartPolicy::Always;
+            probe::check_all(&path.index(index), container, can_be_probed, faults);
         }
         faults.check_distinct(&path, "name", list.iter().map(|container| Some(&container.name)));
     }

@@ -264,6 +264,48 @@ fn init_containers_obey_the_rules_of_containers_and_have_names_and_ports_of_thei
 }
 
 #[test]
+fn a_probe_says_what_to_do_how_often_and_on_which_port() {
+    let http = |port: &str| {
+        let action = HttpGetAction { port: port.into(), ..Default::default() };
+        Probe { handler: Some(probe::Handler::HttpGet(action)), ..Default::default() }
+    };
+    let with = |probe: Probe| pod(|_, spec| spec.containers[0].readiness_probe = Some(probe));
+    let path = |field: &str| format!("pod.spec.containers[0].readiness_probe{field}");
+    for port in ["http", "8080", ""] {
+        assert_eq!(validate(&with(http(port))), [], "{port:?}");
+    }
+    for (port, hint) in [("none", "neither"), ("0", "no port"), ("70000", "no port")] {
+        check(&with(http(port)), &path(".http_get.port"), hint);
+    }
+    let portless = pod(|_, spec| {
+        spec.containers[0].ports[0].protocol = Protocol::Udp.into();
+        spec.containers[0].readiness_probe = Some(http(""));
+    });
+    check(&portless, &path(".http_get.port"), "no TCP port");
+    check(&with(Probe::default()), &path(""), "exec, http_get, tcp_socket or grpc");
+    check(&with(Probe { period_seconds: 90_000, ..http("") }), &path(".period_seconds"), "1 to 86400");
+    check(&with(Probe { timeout_seconds: 3_601, ..http("") }), &path(".timeout_seconds"), "1 to 3600");
+    let exec = Probe { handler: Some(probe::Handler::Exec(ExecAction::default())), ..Default::default() };
+    check(&with(exec), &path(".exec.command"), "program");
+    let action = HttpGetAction { path: "no slash".into(), scheme: "HTTPS".into(), ..Default::default() };
+    let wrong = with(Probe { handler: Some(probe::Handler::HttpGet(action)), ..Default::default() });
+    let paths: Vec<_> = validate(&wrong).into_iter().map(|violation| violation.path).collect();
+    assert_eq!(paths, [path(".http_get.path"), path(".http_get.scheme")]);
+
+    let twice = pod(|_, spec| spec.containers[0].liveness_probe = Some(Probe { success_threshold: 2, ..http("") }));
+    check(&twice, "pod.spec.containers[0].liveness_probe.success_threshold", "must be 1");
+    let on_init = |policy: RestartPolicy| {
+        pod(|_, spec| {
+            let mut init = Container { name: "init".into(), command: vec!["true".into()], ..Default::default() };
+            (init.restart_policy, init.startup_probe) = (policy.into(), Some(http("80")));
+            spec.init_containers.push(init);
+        })
+    };
+    assert_eq!(validate(&on_init(RestartPolicy::Always)), []);
+    check(&on_init(RestartPolicy::OnFailure), "pod.spec.init_containers[0].startup_probe", "Always");
+}
+
+#[test]
 fn a_back_off_has_bounds() {
     let with = |backoff: RestartBackoff| pod(|_, spec| spec.containers[0].restart_backoff = Some(backoff));
     let millis = |millis: i64| Some(prost_types::Duration { seconds: millis / 1_000, nanos: (millis % 1_000 * 1_000_000) as i32 });
@@ -296,6 +338,8 @@ fn a_pods_spec_does_not_change() {
     check_update(&old, &pod(|_, spec| spec.containers.clear()), "pod.spec.containers");
     check_update(&old, &pod(|_, spec| spec.init_containers.push(Container::default())), "pod.spec.init_containers");
     check_update(&old, &pod(|_, spec| spec.containers[0].restart_policy = 3), "pod.spec.containers[0].restart_policy");
+    let probe = Some(Probe::default());
+    check_update(&old, &pod(|_, spec| spec.containers[0].liveness_probe = probe.clone()), "pod.spec.containers[0].liveness_probe");
     let backoff = Some(RestartBackoff { factor: 3.0, ..Default::default() });
     check_update(&old, &pod(|_, spec| spec.containers[0].restart_backoff = backoff), "pod.spec.containers[0].restart_backoff");
     let labelled = pod(|meta, _| meta.labels = [("a".into(), "b".into())].into());

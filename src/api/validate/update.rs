@@ -62,7 +62,22 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
 }
 
 fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &mut Faults) {
-    let Container { name, command, args, env, working_dir, ports, resources, image, restart_policy, restart_backoff, env_from } = old;
+    let Container {
+        name,
+        command,
+        args,
+        env,
+        working_dir,
+        ports,
+        resources,
+        image,
+        startup_probe,
+        liveness_probe,
+        readiness_probe,
+        restart_policy,
+        restart_backoff,
+        env_from,
+    } = old;
     for (field, is_same) in [
         ("name", *name == new.name),
         ("command", *command == new.command),
@@ -72,6 +87,9 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         ("ports", *ports == new.ports),
         ("resources", *resources == new.resources),
         ("image", *image == new.image),
+        ("startup_probe", *startup_probe == new.startup_probe),
+        ("liveness_probe", *liveness_probe == new.liveness_probe),
+        ("readiness_probe", *readiness_probe == new.readiness_probe),
         ("restart_policy", *restart_policy == new.restart_policy),
         ("restart_backoff", *restart_backoff == new.restart_backoff),
         ("env_from", *env_from == new.env_from),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost_types::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::restart::{Backoff, next_start};
 use crate::api::Role;
@@ -63,6 +64,32 @@ pub(crate) struct ObservedContainer {
     pub(crate) run: ObservedRun,
     /// How the run before that ended.
     pub(crate) previous: Option<Ended>,
+    /// What its probes say of its latest run.
+    pub(crate) health: Health,
+    /// Its run was told to end.
+    pub(crate) is_ending: bool,
+}
+
+/// What probes have come to in one run of a container. Kept in the pod's folder for the next kubelet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// Which run.
+    pub(crate) attempt: u32,
+    /// Its startup probe has passed, or it has none.
+    pub(crate) started: bool,
+    /// Its readiness probe passes, or it has none and has started.
+    pub(crate) ready: bool,
+    /// Why the run must end: its startup or liveness probe has failed. As a sentence about the container.
+    pub(crate) failure: Option<String>,
+    /// Why it isn't ready, once a probe has said so; as a sentence about the container.
+    pub(crate) unready: String,
+}
+
+/// Of a run without probes.
+impl Default for Health {
+    fn default() -> Self {
+        Self { attempt: 0, started: true, ready: true, failure: None, unready: String::new() }
+    }
 }
 
 /// The latest run of a container.
@@ -114,9 +141,9 @@ impl DesiredPod {
     /// Whether nothing of it shall run any more by itself: its main containers have ended for good, or an init container has failed for good.
     pub(crate) fn is_over(&self, observed: Option<&ObservedPod>) -> bool {
         let Some(observed) = observed else { return false };
-        let ended = |container: &DesiredContainer| match observed.get(&container.name).map(|known| &known.run) {
-            Some(run @ ObservedRun::Ended { ended, .. }) if next_start(container, Some(run), true).is_none() => Some(ended.is_well()),
-            _ => None,
+        let ended = |container: &DesiredContainer| {
+            let known = observed.get(&container.name)?;
+            known.ended_well().filter(|_| next_start(container, Some(known), true).is_none())
         };
         let mut main = self.containers.iter().filter(|container| container.role == Role::Main).peekable();
         let has_main = main.peek().is_some();
@@ -131,11 +158,11 @@ impl DesiredPod {
         if self.containers.iter().any(begun) {
             return Vec::new();
         }
-        let is_up = |container: &DesiredContainer| match (container.role, known(container).map(|known| &known.run)) {
+        let is_up = |container: &DesiredContainer| match (container.role, known(container)) {
             (Role::Main, _) => true,
-            (Role::Init, Some(ObservedRun::Ended { ended, .. })) => ended.is_well(),
-            (Role::Sidecar, Some(ObservedRun::Running { .. })) => true,
-            _ => false,
+            (Role::Init, Some(known)) => known.ended_well() == Some(true),
+            (Role::Sidecar, Some(known)) => known.has_started(),
+            (_, None) => false,
         };
         self.containers.iter().filter(|container| !is_up(container)).map(|container| container.name.as_str()).collect()
     }
@@ -159,14 +186,20 @@ impl ObservedPod {
 }
 
 impl ObservedContainer {
+    /// It runs, and its startup probe has passed if it has one.
+    pub(crate) fn has_started(&self) -> bool {
+        matches!(self.run, ObservedRun::Running { .. }) && self.health.started
+    }
+
+    /// Of one that has ended: with exit code 0, and not since a probe had failed.
+    pub(crate) fn ended_well(&self) -> Option<bool> {
+        match &self.run {
+            ObservedRun::Ended { ended, .. } => Some(ended.cause == Cause::Exited(0) && self.health.failure.is_none()),
+            _ => None,
+        }
+    }
+
     pub(super) fn was_seen_to_end(&self) -> bool {
         matches!(&self.run, ObservedRun::Ended { ended, .. } if ended.cause != Cause::Lost)
-    }
-}
-
-impl Ended {
-    /// The main process returned 0.
-    pub(crate) fn is_well(&self) -> bool {
-        self.cause == Cause::Exited(0)
     }
 }

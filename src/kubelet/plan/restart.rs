@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 
-use super::pod::{Attempt, DesiredContainer, ObservedRun};
+use super::pod::{Attempt, DesiredContainer, ObservedContainer, ObservedRun};
 use crate::api::v1::RestartPolicy;
 use crate::kubelet::shim::files::Ended;
 use crate::time;
@@ -35,17 +35,21 @@ impl Backoff {
 }
 
 /// Which run of a container comes next, and when: at once if no time is given.
-pub(crate) fn next_start(desired: &DesiredContainer, run: Option<&ObservedRun>, is_guarded: bool) -> Option<(Attempt, Option<Timestamp>)> {
-    match run {
-        None => Some((Attempt::default(), None)),
-        Some(ObservedRun::Blocked { next, retry_at, .. }) => Some((*next, Some(*retry_at))),
+pub(crate) fn next_start(
+    desired: &DesiredContainer,
+    known: Option<&ObservedContainer>,
+    is_guarded: bool,
+) -> Option<(Attempt, Option<Timestamp>)> {
+    let Some(known) = known else { return Some((Attempt::default(), None)) };
+    match &known.run {
+        ObservedRun::Blocked { next, retry_at, .. } => Some((*next, Some(*retry_at))),
         // A shim that ended before it read the request leaves it to the next one.
-        Some(ObservedRun::Starting(attempt)) => (!is_guarded).then_some((*attempt, None)),
-        Some(ObservedRun::Running { .. }) => None,
-        Some(ObservedRun::Ended { attempt, ended }) => {
+        ObservedRun::Starting(attempt) => (!is_guarded).then_some((*attempt, None)),
+        ObservedRun::Running { .. } => None,
+        ObservedRun::Ended { attempt, ended } => {
             let restarts = match desired.policy {
                 RestartPolicy::Unspecified | RestartPolicy::Always => true,
-                RestartPolicy::OnFailure => !ended.is_well(),
+                RestartPolicy::OnFailure => known.ended_well() != Some(true),
                 RestartPolicy::Never => false,
             };
             restarts.then(|| restart(&desired.backoff, *attempt, ended))
@@ -54,9 +58,9 @@ pub(crate) fn next_start(desired: &DesiredContainer, run: Option<&ObservedRun>, 
 }
 
 /// Whether the time of [`next_start`] has come. A clock that was set back makes a wait look longer than it was meant; the wait is then over, once.
-pub(super) fn is_due(desired: &DesiredContainer, run: Option<&ObservedRun>, due: &Timestamp, now: &Timestamp) -> bool {
+pub(super) fn is_due(desired: &DesiredContainer, known: Option<&ObservedContainer>, due: &Timestamp, now: &Timestamp) -> bool {
     let (due, now) = (time::millis(due), time::millis(now));
-    let clock_went_back = match run {
+    let clock_went_back = match known.map(|known| &known.run) {
         Some(ObservedRun::Ended { ended, .. }) => ended.finished_at > now,
         _ => due.saturating_sub(now) > millis(desired.backoff.cap.max(OWN.cap)),
     };

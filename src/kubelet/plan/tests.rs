@@ -28,7 +28,7 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
         is_guarded,
         stopping: None,
         grace: Duration::from_secs(30),
-        containers: vec![ObservedContainer { name: "main".into(), run, previous: None }],
+        containers: vec![ObservedContainer { name: "main".into(), run, previous: None, health: Health::default(), is_ending: false }],
     }
 }
 
@@ -110,7 +110,8 @@ fn a_restart_comes_exactly_when_its_wait_is_over() {
 fn ten_quiet_minutes_make_the_next_wait_the_first_again() {
     let next = |lasted| {
         let ObservedRun::Ended { attempt, ended } = ended(attempt(9, 9), Cause::Exited(1), lasted, 0) else { unreachable!() };
-        next_start(&container("main", Role::Main, RestartPolicy::Always), Some(&ObservedRun::Ended { attempt, ended }), true)
+        let observed = seen(ObservedRun::Ended { attempt, ended }, true);
+        next_start(&container("main", Role::Main, RestartPolicy::Always), observed.get("main"), true)
     };
     assert_eq!(next(Duration::from_mins(10)), Some((attempt(10, 1), Some(at(1_000)))));
     assert_eq!(next(Duration::from_mins(10) - Duration::from_millis(1)), Some((attempt(10, 10), Some(at(300_000)))));
@@ -250,4 +251,24 @@ fn after_the_clock_was_set_back_a_crashing_container_backs_off_as_before() {
         ended.started_at += HOUR;
     }
     check(Some(&desired), Some(&odd), "", Some(64_000));
+}
+
+/// The pod's only container, of which a probe has said this.
+fn unhealthy(run: ObservedRun, is_ending: bool) -> ObservedPod {
+    let mut observed = seen(run, true);
+    observed.containers[0].health.failure = Some("its liveness probe failed: no answer".to_owned());
+    observed.containers[0].is_ending = is_ending;
+    observed
+}
+
+#[test]
+fn a_run_whose_probe_has_failed_is_ended_once_and_counts_as_a_failure_whatever_it_returns() {
+    check(Some(&wanted(RestartPolicy::Never)), Some(&unhealthy(running(2), false)), "end main (2)", None);
+    check(Some(&wanted(RestartPolicy::Never)), Some(&unhealthy(running(2), true)), "", None);
+    let ended = |ago| unhealthy(ended(attempt(2, 0), Cause::Exited(0), Duration::from_secs(9), ago), true);
+    check(Some(&wanted(RestartPolicy::OnFailure)), Some(&ended(0)), "", Some(1_000));
+    check(Some(&wanted(RestartPolicy::OnFailure)), Some(&ended(1_000)), "start main (3)", None);
+    check(Some(&wanted(RestartPolicy::Never)), Some(&ended(1_000)), "", None);
+    // Without its shim it is lost, and nobody could end it.
+    check(Some(&wanted(RestartPolicy::Never)), Some(&ObservedPod { is_guarded: false, ..unhealthy(running(2), false) }), "mark lost", None);
 }

@@ -39,6 +39,7 @@ impl Pods {
                     starts.extend(self.ready_to_start(uid, container, *attempt, now)?);
                     true
                 }
+                Action::End { container, attempt, why } => self.end(uid, container, *attempt, why)?,
                 Action::MarkLost => self.links.processes.mark_lost(uid).map(|()| true)?,
                 Action::Drain => self.drain(uid),
                 Action::Stop { grace } => self.stop(uid, *grace, now)?,
@@ -123,6 +124,17 @@ impl Pods {
             wakes.pod(&uid);
         });
         Ok(())
+    }
+
+    fn end(&mut self, uid: &PodUid, container: &str, attempt: u32, why: &str) -> io::Result<bool> {
+        let Some(entry) = self.entries.get(uid) else { return Ok(true) };
+        let grace = entry.observed.as_ref().map(|observed| observed.grace).unwrap_or_default();
+        self.links.processes.end(uid, container, attempt, grace)?;
+        if let Some(pod) = &entry.pod {
+            let note = format!("container {container} is asked to end within {} s: {why}", grace.as_secs());
+            self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
+        }
+        Ok(true)
     }
 
     fn drain(&self, uid: &PodUid) -> bool {
@@ -224,6 +236,7 @@ impl Links {
             log_limits: self.log_limits,
             fence: self.processes.places().of(uid.as_str(), name, &limits),
             limits,
+            end: None,
         }))
     }
 }

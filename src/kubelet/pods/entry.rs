@@ -8,6 +8,7 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::Timestamp;
 
+use super::health::{self, AllHealth};
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration};
@@ -50,6 +51,10 @@ pub(super) struct Entry {
     pub(super) configured: u64,
     /// Containers that can't be asked for, since something that they need can't be had.
     pub(super) blocked: BTreeMap<String, Blocked>,
+    /// What probes say of its containers, as of the last look.
+    pub(super) health: AllHealth,
+    /// What of that is in the folder.
+    pub(super) kept_health: AllHealth,
     /// True while the shim that this kubelet started lives.
     pub(super) shim: Option<Arc<AtomicBool>>,
     /// True when the completion of the deletion was acknowledged.
@@ -86,6 +91,8 @@ impl Entry {
         let ports = ports.unwrap_or_default().ports;
         let mut entry = Self { pod, finished, is_prepared, ports, uses, configuration, configured, ..Self::default() };
         entry.kept = entry.to_keep();
+        entry.health = health::read(folder);
+        entry.kept_health = entry.health.clone();
         entry
     }
 

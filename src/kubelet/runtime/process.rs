@@ -97,11 +97,24 @@ impl Processes {
         self.start_shim(&folder).map(Some)
     }
 
+    /// Asks one run of a guarded pod to end, while the others go on. It has ended when the state says so.
+    pub(crate) fn end(&self, uid: &PodUid, container: &str, attempt: u32, grace: Duration) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        let mut desired = folder.read_desired()?;
+        let run = desired.runs.iter_mut().find(|run| run.container == container && run.attempt == attempt);
+        if let Some(run) = run.filter(|run| run.end.is_none()) {
+            run.end = Some(Stop::within(grace));
+            desired.bell = self.root.bell();
+            folder.write_desired(&desired)?;
+        }
+        Host::ring(&folder.bell(), "desired").map(drop)
+    }
+
     /// Asks all processes of a guarded pod to end. They are gone when the pod is no longer guarded.
     pub(crate) fn stop(&self, uid: &PodUid, grace: Duration) -> io::Result<()> {
         let folder = self.root.pod(uid);
         let mut desired = folder.read_desired()?;
-        let stop = Stop { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) };
+        let stop = Stop::within(grace);
         if desired.stop != Some(stop) {
             desired.stop = Some(stop);
             desired.bell = self.root.bell();

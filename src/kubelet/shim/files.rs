@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +47,22 @@ pub(crate) struct Run {
     /// The folders of the fence that enforces it, and by which its processes can be killed together. None where there is no such thing.
     #[serde(default)]
     pub(crate) fence: Vec<PathBuf>,
+    /// Set: this run ends while the others go on; it gets this long to end by itself, from when the shim first sees that.
+    #[serde(default)]
+    pub(crate) end: Option<Stop>,
 }
 
-/// The request to end everything.
+/// The request to end everything, or one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stop {
     /// Milliseconds, from when the shim first sees a stop.
     pub(crate) grace_ms: u64,
+}
+
+impl Stop {
+    pub(crate) fn within(grace: Duration) -> Self {
+        Self { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
+    }
 }
 
 /// What the shim has seen: `state.json`.
@@ -185,6 +195,11 @@ impl PodFolder {
     /// The pod as it was when the kubelet took it up, encoded.
     pub(crate) fn pod(&self) -> PathBuf {
         self.0.join("pod.binpb")
+    }
+
+    /// What probes said of its containers.
+    pub(crate) fn health(&self) -> PathBuf {
+        self.0.join("health.json")
     }
 
     /// The ports that the pod has, as an encoded status.

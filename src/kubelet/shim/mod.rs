@@ -4,6 +4,7 @@
 //! It is single-threaded, without tokio, and reads nothing but files and the outputs of its containers, of which it writes the logs: the lock
 //! on `lock` says that it lives, `bell` wakes it. It ends when nothing runs and nothing is to be started; the kubelet starts another one when that changes.
 
+mod ends;
 pub(crate) mod files;
 pub(crate) mod launch;
 mod lines;
@@ -84,6 +85,8 @@ struct Shim {
     written: Option<State>,
     /// Runs whose main process has ended, while something that they started is left.
     ending: BTreeMap<String, Ended>,
+    /// Runs that were asked to end by themselves, by the names of their containers.
+    ends: BTreeMap<String, ends::End>,
     /// When a stop was first seen.
     stopping: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
@@ -105,6 +108,7 @@ impl Shim {
             state,
             written: None,
             ending: BTreeMap::new(),
+            ends: BTreeMap::new(),
             stopping: None,
             has_children: false,
         })
@@ -120,7 +124,10 @@ impl Shim {
         }
         match self.desired.stop {
             Some(_) => self.stop()?,
-            None => self.start_new(),
+            None => {
+                self.start_new();
+                self.end_runs()?;
+            }
         }
         self.clear_remains()?;
 
@@ -306,7 +313,7 @@ impl Shim {
         let in_grace = self.grace_left().filter(|left| !left.is_zero());
         let is_killing = in_grace.is_none() && (self.stopping.is_some() || !self.ending.is_empty() || self.running().next().is_none());
         let rewrite = (!is_written).then_some(WRITE_RETRY);
-        [in_grace, is_killing.then_some(RETRY), rewrite].into_iter().flatten().min()
+        [in_grace, is_killing.then_some(RETRY), rewrite, self.next_end()].into_iter().flatten().min()
     }
 
     fn now(&self) -> i64 {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::v1::{PodPhase, RestartPolicy};
-use crate::kubelet::plan::{Attempt, OWN_BACKOFF};
+use crate::kubelet::plan::{Attempt, Health, OWN_BACKOFF};
 
 const NOW: Timestamp = Timestamp { seconds: 1_000, nanos: 0 };
 
@@ -11,7 +11,7 @@ fn ended(cause: Cause) -> Ended {
 }
 
 fn container(run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: "main".into(), run, previous }
+    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false }
 }
 
 fn finished(cause: Cause) -> ObservedContainer {
@@ -227,4 +227,28 @@ fn a_pod_that_runs_without_its_shim_is_not_ready() {
     let observed = ObservedPod { is_guarded: false, ..seen(running()) };
     let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&observed));
     assert!(!condition::is_true(&status.conditions, condition::READY));
+}
+
+#[test]
+fn probes_decide_what_has_started_and_is_ready_and_why_a_run_was_ended() {
+    let with = |health: Health| {
+        let mut observed = seen(running());
+        observed.containers[0].health = health;
+        make(RestartPolicy::OnFailure, &PodStatus::default(), Some(&observed))
+    };
+    let starting = with(Health { started: false, ready: false, ..Health::default() });
+    assert_eq!((starting.container_statuses[0].started, starting.container_statuses[0].ready), (false, false));
+    assert_eq!(starting.phase(), PodPhase::Running);
+    let unready = with(Health { ready: false, unready: "its readiness probe failed: HTTP status 503".into(), ..Health::default() });
+    assert_eq!((unready.container_statuses[0].started, unready.container_statuses[0].ready), (true, false));
+    let ready = condition::get(&unready.conditions, condition::READY).unwrap();
+    assert_eq!(ready.message, "not ready: main (its readiness probe failed: HTTP status 503)");
+
+    let mut observed = seen(finished(Cause::Exited(0)));
+    observed.containers[0].health.failure = Some("its liveness probe failed: connection refused".into());
+    let restarts = make(RestartPolicy::OnFailure, &PodStatus::default(), Some(&observed));
+    assert_eq!((restarts.phase(), waiting_reason(&restarts)), (PodPhase::Running, "CrashLoopBackOff"));
+    let last = restarts.container_statuses[0].last_termination.as_ref().unwrap();
+    assert_eq!(last.message, "its liveness probe failed: connection refused");
+    assert_eq!(make(RestartPolicy::Never, &PodStatus::default(), Some(&observed)).phase(), PodPhase::Failed);
 }

@@ -18,7 +18,13 @@ fn pod(main: RestartPolicy) -> DesiredPod {
 
 /// What is known of the containers that have a run; the pod is guarded when one runs.
 fn with(runs: &[(&str, ObservedRun)]) -> ObservedPod {
-    let containers = runs.iter().map(|(name, run)| ObservedContainer { name: (*name).into(), run: run.clone(), previous: None });
+    let containers = runs.iter().map(|(name, run)| ObservedContainer {
+        name: (*name).into(),
+        run: run.clone(),
+        previous: None,
+        health: Health::default(),
+        is_ending: false,
+    });
     let lives = |run: &ObservedRun| matches!(run, ObservedRun::Running { .. } | ObservedRun::Starting(_));
     ObservedPod { containers: containers.collect(), ..seen(running(0), runs.iter().any(|(_, run)| lives(run))) }
 }
@@ -103,4 +109,15 @@ fn what_the_pod_waits_for_is_told_in_order() {
     assert_eq!(desired.uninitialized(Some(&later)), ["migrate"]);
     let begun = with(&[("fetch", done(WELL)), ("proxy", done(BADLY)), ("migrate", done(WELL)), ("main", running(0))]);
     assert_eq!(desired.uninitialized(Some(&begun)), Vec::<&str>::new());
+}
+
+#[test]
+fn a_sidecar_that_has_not_started_yet_is_waited_for() {
+    let desired = pod(RestartPolicy::Always);
+    let mut observed = with(&[("fetch", done(WELL)), ("proxy", running(0))]);
+    observed.containers[1].health.started = false;
+    check(Some(&desired), Some(&observed), "", None);
+    assert_eq!(desired.uninitialized(Some(&observed)), ["proxy", "migrate"]);
+    observed.containers[1].health.started = true;
+    check(Some(&desired), Some(&observed), "start migrate (0)", None);
 }

@@ -26,7 +26,17 @@ impl World {
                         assert!(is_other || !matches!(known.run, ObservedRun::Running { .. }), "started twice");
                         is_other
                     });
-                    observed.containers.push(ObservedContainer { name: container.clone(), run: running, previous: None });
+                    observed.containers.push(ObservedContainer {
+                        name: container.clone(),
+                        run: running,
+                        previous: None,
+                        health: Health::default(),
+                        is_ending: false,
+                    });
+                }
+                Action::End { container, .. } => {
+                    assert!(self.observed.as_ref().is_some_and(|observed| observed.is_guarded), "ended without anybody who does it");
+                    self.end(container, Cause::Signaled(15), now);
                 }
                 Action::MarkLost => self.end_all(Cause::Lost, now),
                 Action::Drain => assert!(matches!(plan.actions.get(1), Some(Action::Stop { .. })), "drained for nothing: {plan}"),
@@ -121,15 +131,25 @@ fn any_desired() -> impl Strategy<Value = DesiredPod> {
     })
 }
 
+fn any_health() -> impl Strategy<Value = Health> {
+    let failure = proptest::option::weighted(0.2, Just("its liveness probe failed".to_owned()));
+    (proptest::bool::weighted(0.8), any::<bool>(), failure).prop_map(|(started, ready, failure)| Health {
+        started,
+        ready,
+        failure,
+        ..Health::default()
+    })
+}
+
 fn any_observed() -> impl Strategy<Value = ObservedPod> {
-    let runs = proptest::collection::vec((0..3_usize, any_run(), any::<bool>()), 0..4);
+    let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>()), 0..4);
     let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
     (any::<bool>(), any::<bool>(), stopping, runs).prop_map(|(is_guarded, is_outdated, stopping, runs)| {
         let mut containers: Vec<ObservedContainer> = Vec::new();
-        for (index, run, _) in runs {
+        for (index, run, health, is_ending) in runs {
             let name = ["a", "b", "c"][index].to_owned();
             if containers.iter().all(|known| known.name != name) {
-                containers.push(ObservedContainer { name, run, previous: None });
+                containers.push(ObservedContainer { name, run, previous: None, health, is_ending });
             }
         }
         ObservedPod { is_prepared: !containers.is_empty(), is_outdated, is_guarded, stopping, grace: Duration::from_secs(30), containers }
@@ -138,13 +158,14 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
 
 /// What starts has every init container before it behind it, and every sidecar before it up or, if it ran before, at least tried.
 fn check_order(desired: &DesiredPod, observed: Option<&ObservedPod>, plan: &Plan) -> Result<(), TestCaseError> {
-    let run = |name: &str| observed.and_then(|observed| observed.get(name)).map(|known| &known.run);
+    let known = |name: &str| observed.and_then(|observed| observed.get(name));
+    let run = |name: &str| known(name).map(|known| &known.run);
     for action in &plan.actions {
         let Action::Start { container, .. } = action else { continue };
         let before = desired.containers.iter().take_while(|known| known.name != *container);
         for earlier in before.filter(|earlier| earlier.role != Role::Main) {
             let is_behind = match (earlier.role, run(&earlier.name)) {
-                (Role::Init, Some(ObservedRun::Ended { ended, .. })) => ended.is_well(),
+                (Role::Init, _) => known(&earlier.name).and_then(ObservedContainer::ended_well) == Some(true),
                 (Role::Sidecar, Some(ObservedRun::Running { .. })) => true,
                 (Role::Sidecar, Some(_)) => run(container).is_some(),
                 _ => false,
