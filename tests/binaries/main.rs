@@ -11,6 +11,7 @@ mod lost_store;
 mod program;
 mod refusals;
 mod restored;
+mod self_hosted;
 #[cfg(target_os = "linux")]
 mod slow_network;
 mod up;

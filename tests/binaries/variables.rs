@@ -20,6 +20,7 @@ const VARIABLES: &[&str] = &[
     "SERVER",
     "SERVICE_CIDR",
     "SHIM",
+    "STATIC_PODS",
     "STORE",
 ];
 
