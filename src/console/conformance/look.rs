@@ -32,6 +32,11 @@ pub(super) fn container<'p>(pod: &'p Pod, name: &str) -> Option<&'p ContainerSta
     pod.status.as_ref()?.container_statuses.iter().find(|container| container.name == name)
 }
 
+/// An init container by its name.
+pub(super) fn init<'p>(pod: &'p Pod, name: &str) -> Option<&'p ContainerStatus> {
+    pod.status.as_ref()?.init_container_statuses.iter().find(|container| container.name == name)
+}
+
 fn state(container: &ContainerStatus) -> Option<&State> {
     container.state.as_ref()?.state.as_ref()
 }
@@ -94,7 +99,7 @@ pub(super) fn describe(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let mut parts = vec![words::pod_status(pod)];
     parts.extend([status.reason, status.message].into_iter().filter(|text| !text.is_empty()));
-    let containers = status.container_statuses.iter();
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     parts.extend(containers.map(|container| format!("{}: {}", container.name, describe_container(container))));
     parts.join("; ")
 }

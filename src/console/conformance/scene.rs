@@ -172,7 +172,7 @@ impl Scene {
         let spec = pod.spec.get_or_insert_default();
         spec.node_name.clone_from(&self.stage.node);
         spec.termination_grace_period_seconds.get_or_insert(GRACE_SECONDS);
-        for container in &mut spec.containers {
+        for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
             if let Some(program) = container.command.first_mut().filter(|program| *program == "testapp") {
                 program.clone_from(&self.stage.testapp);
             }

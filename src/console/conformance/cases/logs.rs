@@ -166,4 +166,59 @@ pub(super) const CASES: &[Case] = &[
             }),
         ],
     },
+    Case {
+        name: "logs.timestamps",
+        promise: "Each line may be asked for with the time at which it was written",
+        needs: &[],
+        steps: &[
+            Once("a", &["print", "one", "print", "two"]),
+            Phase("a", Succeeded),
+            Do(|scene| {
+                Box::pin(async move {
+                    let log = scene.log(&LogsRequest { timestamps: true, ..scene.request("a") }).await?;
+                    let lines: Vec<_> = log.lines().filter_map(|line| line.split_once(' ')).collect();
+                    let is_time = |text: &str| text.len() == 30 && text.contains('T') && text.ends_with('Z');
+                    match lines.as_slice() {
+                        [(first, "one"), (second, "two")] if is_time(first) && is_time(second) && first <= second => Ok(()),
+                        _ => Err(format!("the log is {log:?}")),
+                    }
+                })
+            }),
+        ],
+    },
+    Case {
+        name: "logs.since",
+        promise: "What was written since a time may be asked for",
+        needs: &[],
+        steps: &[
+            Once("a", &["print", "one", "sleep", "50", "print", "two", "print", "three"]),
+            Phase("a", Succeeded),
+            Do(|scene| {
+                Box::pin(async move {
+                    let log = scene.log(&LogsRequest { timestamps: true, ..scene.request("a") }).await?;
+                    let time = log.lines().find_map(|line| line.strip_suffix(" two")).ok_or_else(|| format!("the log is {log:?}"))?;
+                    let since_time = Some(time.parse().map_err(|error| format!("{time:?} is no time: {error}"))?);
+                    same_text(&scene.log(&LogsRequest { since_time, ..scene.request("a") }).await?, "two\nthree\n")
+                })
+            }),
+        ],
+    },
+    Case {
+        name: "logs.bounded",
+        promise: "A process that writes without end can't fill the disk: the oldest of its log goes, the newest stays",
+        needs: &[],
+        steps: &[
+            Once("a", &["long-line", "90000000", "print", "", "print", "last"]),
+            Phase("a", Succeeded),
+            Do(|scene| {
+                Box::pin(async move {
+                    let log = scene.log_bytes(&scene.request("a")).await?;
+                    match log.ends_with(b"x\nlast\n") && log.len() < 80_000_000 {
+                        true => Ok(()),
+                        false => Err(format!("the log has {} bytes: {}", log.len(), shortened(&String::from_utf8_lossy(&log)))),
+                    }
+                })
+            }),
+        ],
+    },
 ];

@@ -1,5 +1,7 @@
 //! The cases, a file for each area.
 
+mod configuration;
+mod containers;
 mod environment;
 mod logs;
 mod obstacles;
@@ -10,7 +12,17 @@ mod stop;
 
 use super::case::Case;
 
-const AREAS: &[&[Case]] = &[start::CASES, obstacles::CASES, environment::CASES, restarts::CASES, ports::CASES, logs::CASES, stop::CASES];
+const AREAS: &[&[Case]] = &[
+    start::CASES,
+    obstacles::CASES,
+    environment::CASES,
+    restarts::CASES,
+    containers::CASES,
+    configuration::CASES,
+    ports::CASES,
+    logs::CASES,
+    stop::CASES,
+];
 
 /// All cases, area after area.
 pub(super) fn all() -> impl Iterator<Item = &'static Case> {
