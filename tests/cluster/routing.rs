@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bluebird::api::v1::Pod;
+use bluebird::api::v1::{ExecAction, Pod, Probe, probe};
 use bluebird::client::DeleteOptions;
 use bluebird::testing::Link;
 
@@ -25,6 +25,33 @@ async fn three_replicas_answer_in_turn() {
         *answers.entry(get(vip).await.expect("a replica answers")).or_insert(0) += 1;
     }
     assert_eq!(answers.values().copied().collect::<Vec<_>>(), [3, 3, 3], "{answers:?}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_go_to_pods_whose_readiness_probe_passes_and_to_no_others() {
+    let cluster = cluster(1).await;
+    cluster.client().create(service("web", "web")).await.expect("a valid service");
+    let flag = cluster.folder().join("ready");
+    let mut probed = web("web-2", "web");
+    let command = vec!["test".into(), "-e".into(), flag.display().to_string()];
+    probed.spec.as_mut().expect("a spec").containers[0].readiness_probe = Some(Probe {
+        handler: Some(probe::Handler::Exec(ExecAction { command })),
+        period_seconds: 1,
+        failure_threshold: 1,
+        timeout_seconds: 10,
+        ..Probe::default()
+    });
+    run(&cluster, web("web-1", "web")).await;
+    run(&cluster, probed).await;
+    let vip = wait_for_endpoints(&cluster, "web", 1).await;
+    wait_for_answers(&cluster, vip, 1).await;
+    std::fs::write(&flag, "").expect("a writable folder");
+    wait_for_endpoints(&cluster, "web", 2).await;
+    wait_for_answers(&cluster, vip, 2).await;
+    std::fs::remove_file(&flag).expect("it is there");
+    wait_for_endpoints(&cluster, "web", 1).await;
+    wait_for_answers(&cluster, vip, 1).await;
     cluster.finish().await;
 }
 

@@ -88,6 +88,7 @@ fn a_pods_status_is_what_its_containers_suffer_from() {
     check(pod(PodPhase::Succeeded, vec![terminated("Completed", 0, 0)]), "Completed");
     check(pod(PodPhase::Failed, vec![terminated("Completed", 0, 0), terminated("Error", 1, 0)]), "Error");
     check(pod(PodPhase::Failed, vec![terminated("", 137, 9)]), "Signal:9");
+    check(pod(PodPhase::Failed, vec![terminated("OOMKilled", 137, 9)]), "OOMKilled");
     check(pod(PodPhase::Failed, vec![terminated("", 3, 0)]), "ExitCode:3");
 
     let mut unschedulable = pod(PodPhase::Pending, vec![]);

@@ -39,6 +39,7 @@ impl Shim {
                     }
                 }
                 Some(end) if end.left().is_zero() => {
+                    super::kill_fenced(self.fences.get(&name));
                     let tree = self.tree(&name, *pid)?;
                     self.kill(|pid| tree.contains(&pid))?;
                 }
