@@ -220,20 +220,45 @@ pub(super) struct Delete {
 #[derive(Args, Debug)]
 pub(super) struct Logs {
     /// The pod
-    #[arg(value_name = "POD")]
-    pub(super) pod: String,
+    #[arg(value_name = "POD", required_unless_present = "selector", conflicts_with = "selector")]
+    pub(super) pod: Option<String>,
+    /// All pods with these labels, their lines in the order of their times; with -f also those that come later
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub(super) selector: Option<String>,
     /// The container, if the pod has several
     #[arg(short, long, value_name = "NAME")]
     pub(super) container: Option<String>,
+    /// Every container of a pod, also those that prepare it
+    #[arg(long, conflicts_with = "container")]
+    pub(super) all_containers: bool,
     /// Go on with what will be written
     #[arg(short, long)]
     pub(super) follow: bool,
     /// The run before the present one
     #[arg(short, long)]
     pub(super) previous: bool,
-    /// Only so many lines from the end
+    /// Only so many lines from the end, of each log
     #[arg(long, value_name = "LINES")]
     pub(super) tail: Option<u32>,
+    /// Begin so long ago, for instance 10m or 1h30m
+    #[arg(long, value_parser = super::age::parse_duration, value_name = "TIME", conflicts_with = "since_time")]
+    pub(super) since: Option<std::time::Duration>,
+    /// Begin at a time, for instance 2026-11-21T15:59:08Z
+    #[arg(long, value_parser = time, value_name = "TIME")]
+    pub(super) since_time: Option<prost_types::Timestamp>,
+    /// Begin each line with the time at which it was written
+    #[arg(long)]
+    pub(super) timestamps: bool,
+    /// Begin each line with pod and container
+    #[arg(long)]
+    pub(super) prefix: bool,
+    /// How many logs may be read at a time
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "COUNT")]
+    pub(super) max_log_requests: u32,
+}
+
+fn time(text: &str) -> Result<prost_types::Timestamp, String> {
+    text.parse().map_err(|_| "write it as in 2026-11-21T15:59:08Z or 2026-11-21T16:59:08.5+01:00".to_owned())
 }
 
 #[derive(Args, Debug)]

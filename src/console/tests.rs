@@ -52,6 +52,12 @@ async fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     check(&bluebird("apply", "").await, 2, "-f FILE");
     check(&bluebird("get pods --server ftp://x:1", "").await, 2, "is no server address");
     check(&bluebird("logs service/web", "").await, 2, "has no logs");
+    check(&bluebird("logs", "").await, 2, "<POD>");
+    check(&bluebird("logs web -l app=web", "").await, 2, "cannot be used with");
+    check(&bluebird("logs web --since yesterday", "").await, 2, "is no span of time");
+    check(&bluebird("logs web --since-time 12:00", "").await, 2, "write it as in 2026-11-21T15:59:08Z");
+    check(&bluebird("logs web --since 1h --since-time 2026-11-21T15:59:08Z", "").await, 2, "cannot be used with");
+    check(&bluebird("logs -l app=a=b", "").await, 2, "the selector");
     check(&bluebird("up --server http://127.0.0.1:1", "").await, 2, "asks no other server");
     check(&bluebird("--server http://127.0.0.1:1 up", "").await, 2, "asks no other server");
 }

@@ -7,6 +7,8 @@ mod apiserver_killed;
 mod backup;
 mod follower;
 mod kubelet_killed;
+#[cfg(target_os = "linux")]
+mod logs;
 mod lost_store;
 mod program;
 mod refusals;

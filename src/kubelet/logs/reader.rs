@@ -67,8 +67,11 @@ impl Reader {
     /// The next piece; `None` when there is nothing more for now, or up to the limit.
     pub(super) fn read(&mut self) -> io::Result<Option<LogsResponse>> {
         while !self.is_at_limit() {
-            if self.lines.is_none() && !self.open()? {
-                return Ok(None);
+            if self.lines.is_none() {
+                match self.open()? {
+                    true => continue,
+                    false => return Ok(None),
+                }
             }
             let data = self.take_lines()?;
             if self.mark.is_none()
