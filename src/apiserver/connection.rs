@@ -50,6 +50,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(60);
 pub(super) struct Connection {
     watches: Arc<Semaphore>,
     is_used: AtomicBool,
+    /// Cancelled when it is of no use any more.
+    cut: CancellationToken,
     /// `None` within the process: who is there has no limits but the connection's.
     client: Option<Client>,
 }
@@ -74,7 +76,12 @@ pub(super) struct WatchPermit {
 impl Connection {
     /// A connection within the process.
     pub(super) fn inside() -> Self {
-        Self { watches: Arc::new(Semaphore::new(MAX_WATCHES)), is_used: AtomicBool::new(false), client: None }
+        Self {
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            is_used: AtomicBool::new(false),
+            cut: CancellationToken::new(),
+            client: None,
+        }
     }
 
     /// A connection of a client.
@@ -94,6 +101,11 @@ impl Connection {
         if let Some(client) = &self.client {
             client.node.get_or_init(|| client.accounts.of(Origin::Node(node.into())));
         }
+    }
+
+    /// Ends it, and everything on it.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Returns once it is clear that nobody asks anything here; never if somebody does.
@@ -149,6 +161,7 @@ where
             poll_fn(|cx| outlet.poll(cx, |cx| streams.poll(connection.as_mut(), cx))).await
         }
         () = info.is_idle() => return,
+        () = info.cut.cancelled() => return,
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended with an error");

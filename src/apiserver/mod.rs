@@ -35,6 +35,7 @@ mod tests;
 mod tunnels;
 mod watch;
 mod watch_request;
+mod whole;
 mod workload;
 mod writer;
 mod writes;

@@ -15,12 +15,12 @@ use super::connection::Connection;
 use super::generated::node_service_server::NodeService;
 use super::sessions::{Opened, SessionId, Sessions, Silent, response};
 use super::shared::{Shared, lapsed};
-use super::tunnels::{Piece, Tunnels};
+use super::tunnels::{ToNode, Tunnels};
 use super::writer::Writer;
 use super::{mirrors, readiness, stopping_error, writes};
 use crate::api::v1::{
     Hello, JoinRequest, JoinResponse, Object, PutMirrorRequest, PutMirrorResponse, RemoveMirrorRequest, RemoveMirrorResponse,
-    SessionRequest, SessionResponse, TunnelRequest, TunnelResponse, Welcome, session_request, session_response, tunnel_request,
+    SessionRequest, SessionResponse, TunnelRequest, Welcome, session_request, session_response, tunnel_request,
 };
 use crate::api::{Kind, ObjectKey, Resource as _, Revision};
 use crate::error::{Error, Result};
@@ -30,8 +30,6 @@ use crate::store::Stored;
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How many heartbeats fit into the grace period: two may be lost.
 const HEARTBEATS_PER_GRACE_PERIOD: u32 = 3;
-/// The most bytes in one message of a tunnel.
-const MAX_PIECE: usize = 64 * 1024;
 /// How many nodes are marked at once when many fall silent together.
 const MARKED_AT_ONCE: usize = 64;
 
@@ -249,7 +247,7 @@ fn hear(sessions: &Sessions, node: &str, id: SessionId, message: session_request
     Ok(())
 }
 
-async fn first_message<T>(inbound: &mut Streaming<T>) -> Result<T> {
+pub(super) async fn first_message<T>(inbound: &mut Streaming<T>) -> Result<T> {
     let late = |_| Error::Timeout(format!("the first message did not come within {} s", FIRST_MESSAGE.as_secs()));
     let first = tokio::time::timeout(FIRST_MESSAGE, inbound.message()).await.map_err(late)??;
     first.ok_or_else(|| Error::invalid("", "the stream ended before its first message"))
@@ -308,36 +306,14 @@ impl NodeService for Arc<Nodes> {
         Ok(Response::new(Box::pin(responses)))
     }
 
-    async fn tunnel(&self, request: Request<Streaming<TunnelRequest>>) -> Result<Response<TunnelResponse>, Status> {
+    type TunnelStream = ToNode;
+
+    async fn tunnel(&self, request: Request<Streaming<TunnelRequest>>) -> Result<Response<Self::TunnelStream>, Status> {
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
         let mut inbound = request.into_inner();
         let Some(tunnel_request::Message::TunnelId(id)) = first_message(&mut inbound).await?.message else {
             return Err(Error::invalid("message", "the first message of a tunnel must be its id").into());
         };
-        let asker = self.tunnels.open(&id)?;
-        let mut piece = Piece::Opened;
-        loop {
-            let is_last = matches!(piece, Piece::End | Piece::Refused(_));
-            // Waits while the asker is slow; then this end is not read, and so the node waits too.
-            asker.send(piece).await.map_err(|_| Error::Cancelled)?;
-            if is_last {
-                return Ok(Response::new(TunnelResponse {}));
-            }
-            let message = tokio::select! {
-                () = asker.closed() => return Err(Error::Cancelled.into()),
-                message = inbound.message() => message?,
-            };
-            piece = match message.map(|request| request.message) {
-                None => {
-                    // A node that resets the stream looks like one that ends it. HTTP/2 drops this call when it finds the reset, which it
-                    // looks for whenever the call waits: then this never goes on, and the tunnel has broken instead of ended.
-                    tokio::task::yield_now().await;
-                    Piece::End
-                }
-                Some(Some(tunnel_request::Message::Data(data))) if data.len() <= MAX_PIECE => Piece::Data(data.into()),
-                Some(Some(tunnel_request::Message::Logs(logs))) if logs.data.len() <= MAX_PIECE => Piece::Logs(logs),
-                Some(Some(tunnel_request::Message::Refusal(refusal))) => Piece::Refused(refusal),
-                Some(_) => return Err(Error::invalid("message", format!("must be at most {MAX_PIECE} bytes of data, or a refusal")).into()),
-            };
-        }
+        Ok(Response::new(self.tunnels.open(&id, inbound, connection)?))
     }
 }

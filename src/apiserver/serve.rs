@@ -31,6 +31,7 @@ use super::metrics::RpcMetrics;
 use super::refuse::{self, refuse};
 use super::stopping_error;
 use super::watch::{self, Watches};
+use super::whole::Whole;
 use crate::tasks::Tasks;
 
 /// Answers every method of the control plane but Watch.
@@ -84,7 +85,7 @@ pub(super) fn serve(
 
 impl Inside {
     /// A client's channel that needs no socket.
-    pub(super) fn channel(&self) -> Channel {
+    pub(super) fn channel(&self, endpoint: Endpoint) -> Channel {
         let connect = self.0.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let connect = connect.clone();
@@ -95,7 +96,7 @@ impl Inside {
                 Ok::<_, io::Error>(TokioIo::new(ours))
             }
         });
-        Endpoint::from_static("http://apiserver.inside").connect_with_connector_lazy(connector)
+        endpoint.connect_with_connector_lazy(connector)
     }
 }
 
@@ -206,7 +207,10 @@ impl Service<Request<hyper::body::Incoming>> for App {
         let answer = match (refusal, is_for_control_plane(path.path())) {
             (Some(error), _) => Either::Left(refuse(request, error)),
             (None, true) => Either::Right(Either::Left(self.control_plane.call(request).map_ok(|response| response.map(Body::new)))),
-            (None, false) => Either::Right(Either::Right(self.router.call(request))),
+            (None, false) if request.version() == Version::HTTP_2 => {
+                Either::Right(Either::Right(Either::Left(Service::call(&mut self.router, request.map(Whole)))))
+            }
+            (None, false) => Either::Right(Either::Right(Either::Right(Service::call(&mut self.router, request)))),
         };
         Box::pin(async move {
             let response = answer.await?;

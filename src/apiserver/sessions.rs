@@ -226,11 +226,11 @@ impl Sessions {
     /// Asks a node to open a tunnel.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it has no session.
+    /// [`Error::NotDone`] when it has no session.
     pub(super) fn open_tunnel(&self, node: &str, request: OpenTunnel) -> Result<()> {
         let mut state = self.lock();
         let session = state.live.get_mut(node);
-        let session = session.ok_or_else(|| Error::Unavailable(format!("node {node:?} is not connected at the moment")))?;
+        let session = session.ok_or_else(|| Error::NotDone(format!("node {node:?} is not connected at the moment")))?;
         session.send(Message::OpenTunnel(request));
         Ok(())
     }

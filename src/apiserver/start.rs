@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -156,7 +156,13 @@ impl Apiserver {
 
     /// A client's channel within this process; no socket is involved.
     pub fn channel(&self) -> Channel {
-        self.inside.channel()
+        self.inside.channel(Endpoint::from_static("http://apiserver.inside"))
+    }
+
+    /// Makes such channels, each a connection of its own, as an endpoint says.
+    pub fn channels(&self) -> impl Fn(Endpoint) -> Channel + Send + Sync + 'static {
+        let inside = self.inside.clone();
+        move |endpoint| inside.channel(endpoint)
     }
 
     /// Returns why the store has ended by itself, when it does. Nothing can be answered from then on; whoever started this has to end it.
@@ -261,6 +267,7 @@ async fn keep_up(control_plane: Arc<ControlPlane>, nodes: Arc<Nodes>, accounts: 
         nodes.mark_silent().await;
         control_plane.drop_old();
         accounts.keep_up(Instant::now());
+        nodes.tunnels.cut_stuck();
         metrics::upkeep();
     }
 }

@@ -1,18 +1,23 @@
 //! `WorkloadService`: asks the node of a pod for a stream, and passes it on.
 
+mod exec;
+
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::generated::workload_service_server::WorkloadService;
 use super::node::Nodes;
 use super::stopping_error;
-use super::tunnels::{Asked, Piece};
-use crate::api::v1::{LogsRequest, LogsResponse, ObjectRef, ObjectRefusal, OpenTunnel, Pod, open_tunnel};
+use super::tunnels::Asked;
+use crate::api::v1::tunnel_request::Message;
+use crate::api::v1::{
+    ExecRequest, ExecResponse, LogsRequest, LogsResponse, ObjectRef, ObjectRefusal, OpenTunnel, Pod, TunnelResponse, open_tunnel,
+};
 use crate::api::{Kind, ObjectKey, Resource as _};
 use crate::error::{Error, Result};
 
@@ -25,50 +30,72 @@ const TIMES: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 #[derive(Debug)]
 pub(super) struct Workloads(pub(super) Arc<Nodes>);
 
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
 #[tonic::async_trait]
 impl WorkloadService for Workloads {
-    type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsResponse, Status>> + Send>>;
+    type LogsStream = Responses<LogsResponse>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let mut request = request.into_inner();
-        let node = self.locate(&mut request).await?;
-        let asked = self.open(&node, open_tunnel::Request::Logs(request)).await?;
+        check(&request)?;
+        let LogsRequest { namespace, pod, pod_uid, container, .. } = &mut request;
+        let node = self.locate(Wanted { namespace, pod, pod_uid, container }).await?;
+        let asked = self.open(&node, open_tunnel::Request::Logs(request), stream::pending()).await?;
         let nodes = self.0.clone();
         let pieces = stream::try_unfold(asked, move |mut asked| {
             let stopping = nodes.stopping.clone();
             async move {
-                let piece = stopping.run_until_cancelled(next_piece(&mut asked)).await;
-                let piece = piece.unwrap_or_else(|| Err(stopping_error().into()))?;
-                Ok(piece.map(|piece| (piece, asked)))
+                let piece = stopping.run_until_cancelled(next(&mut asked)).await.unwrap_or_else(|| Err(stopping_error().into()))?;
+                match piece {
+                    Some(Message::Logs(piece)) => Ok(Some((piece, asked))),
+                    // As older kubelets send them.
+                    Some(Message::Data(data)) => Ok(Some((LogsResponse { data, ..Default::default() }, asked))),
+                    Some(_) => Err(Error::Unavailable("the node sent something else than a log".to_owned()).into()),
+                    None => Ok(None),
+                }
             }
         });
         Ok(Response::new(Box::pin(pieces)))
     }
+
+    type ExecStream = Responses<ExecResponse>;
+
+    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
+        exec::exec(self, request.into_inner()).await
+    }
+}
+
+/// What of a request tells the container, to be completed.
+pub(super) struct Wanted<'a> {
+    pub(super) namespace: &'a mut String,
+    pub(super) pod: &'a str,
+    pub(super) pod_uid: &'a mut String,
+    pub(super) container: &'a mut String,
 }
 
 impl Workloads {
     /// Completes the request with what the node needs to know, and tells which node that is.
-    async fn locate(&self, request: &mut LogsRequest) -> Result<String> {
-        check(request)?;
+    pub(super) async fn locate(&self, request: Wanted<'_>) -> Result<String> {
         if request.pod.is_empty() {
             return Err(Error::invalid("pod", "must not be empty"));
         }
-        let key = ObjectKey::new(Kind::Pod, &request.namespace, &request.pod);
+        let key = ObjectKey::new(Kind::Pod, request.namespace, request.pod);
         let stored = self.0.writer.store.current().await?.get(&key).cloned().ok_or_else(|| Error::not_found(&key))?;
         let pod = Pod::from_object(stored.decode()).ok_or_else(|| Error::not_found(&key))?;
-        if !request.pod_uid.is_empty() && request.pod_uid != pod.meta().uid {
+        if !request.pod_uid.is_empty() && *request.pod_uid != pod.meta().uid {
             return Err(Error::not_found(&key));
         }
-        request.namespace = key.namespace().to_owned();
-        request.pod_uid = pod.meta().uid.clone();
+        key.namespace().clone_into(request.namespace);
+        request.pod_uid.clone_from(&pod.meta().uid);
         let spec = pod.spec.unwrap_or_default();
         if request.container.is_empty() {
             let names: Vec<_> = spec.containers.iter().map(|container| container.name.as_str()).collect();
             let [name] = names.as_slice() else {
                 return Err(Error::invalid("container", format!("must name one of the pod's containers: {}", names.join(", "))));
             };
-            request.container = (*name).to_owned();
-        } else if !spec.all_containers().any(|container| container.name == request.container) {
+            (*name).clone_into(request.container);
+        } else if !spec.all_containers().any(|container| container.name == *request.container) {
             let container = ObjectRef { kind: "Container".to_owned(), namespace: String::new(), name: request.container.clone() };
             return Err(Error::NotFound(container));
         }
@@ -78,20 +105,22 @@ impl Workloads {
         }
     }
 
-    /// Asks a node for a stream and waits until it has opened it.
-    async fn open(&self, node: &str, request: open_tunnel::Request) -> Result<Asked> {
+    /// Asks a node for a stream and waits until it has opened it. When this fails the node does nothing of what was asked for.
+    pub(super) async fn open(
+        &self,
+        node: &str,
+        request: open_tunnel::Request,
+        to_node: impl Stream<Item = Result<TunnelResponse, Status>> + Send + 'static,
+    ) -> Result<Asked> {
         if let Some(apiserver) = self.0.elsewhere(node) {
             return Err(Error::Elsewhere { node: node.to_owned(), apiserver });
         }
-        let mut asked = self.0.tunnels.ask()?;
+        let mut asked = self.0.tunnels.ask(to_node)?;
         self.0.sessions.open_tunnel(node, OpenTunnel { tunnel_id: asked.id.clone(), request: Some(request) })?;
-        let late = |_| Error::Unavailable(format!("node {node:?} did not answer within {} s", OPEN_TUNNEL.as_secs()));
-        let opened = tokio::time::timeout(OPEN_TUNNEL, asked.next());
-        let opened = self.0.stopping.run_until_cancelled(opened).await.ok_or_else(stopping_error)?;
-        match opened.map_err(late)?? {
-            Piece::Opened => Ok(asked),
-            piece => Err(Error::internal(format!("a tunnel began with {piece:?}"))),
-        }
+        let late = |_| Error::NotDone(format!("node {node:?} did not answer within {} s", OPEN_TUNNEL.as_secs()));
+        let opened = tokio::time::timeout(OPEN_TUNNEL, asked.opened());
+        self.0.stopping.run_until_cancelled(opened).await.ok_or_else(stopping_error)?.map_err(late)??;
+        Ok(asked)
     }
 }
 
@@ -110,19 +139,13 @@ fn check(request: &LogsRequest) -> Result<()> {
     }
 }
 
-/// The next piece of a log out of a tunnel; `None` at its end.
-async fn next_piece(asked: &mut Asked) -> Result<Option<LogsResponse>, Status> {
-    loop {
-        match asked.next().await? {
-            Piece::Opened => {}
-            Piece::Logs(piece) => return Ok(Some(piece)),
-            // As older kubelets send them.
-            Piece::Data(data) => return Ok(Some(LogsResponse { data: data.into(), ..Default::default() })),
-            Piece::End => return Ok(None),
-            Piece::Refused(ObjectRefusal { code, message }) => {
-                let code = Some(Code::from_i32(code)).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);
-                return Err(Status::new(code, message));
-            }
+/// The next message out of a tunnel; `None` at its end.
+pub(super) async fn next(asked: &mut Asked) -> Result<Option<Message>, Status> {
+    match asked.next().await? {
+        Some(Message::Refusal(ObjectRefusal { code, message })) => {
+            let code = Some(Code::from_i32(code)).filter(|code| *code != Code::Ok).unwrap_or(Code::Unknown);
+            Err(Status::new(code, message))
         }
+        other => Ok(other),
     }
 }

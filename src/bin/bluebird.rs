@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         terminal: || terminal_size::terminal_size().map(|(width, height)| (width.0.into(), height.0.into())),
         clock: Clock::system(),
         asked_to_end: || Box::pin(async { kubelet::asked_to_end().await.map(drop) }),
+        keys: || Box::new(stdin()),
+        raw_terminal: kubelet::raw_terminal,
+        resizes: kubelet::terminal_resizes,
     };
     let code = runtime.block_on(console::run(std::env::args_os(), surroundings));
     // A thread may still wait for standard input; nobody needs what it would read.

@@ -34,6 +34,8 @@ impl Default for Patience {
     }
 }
 
+const APART_WINDOW: u32 = 256 * 1024;
+
 /// Reads the address of a server: `http://host:port`, `host:port` or `unix:/path`.
 ///
 /// # Errors
@@ -52,6 +54,11 @@ pub(super) fn endpoint(server: &str, patience: Patience) -> Result<Endpoint> {
         .keep_alive_while_idle(true)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW))
+}
+
+/// For a connection that carries one stream which may stand still: what is taken in before it is read stays small.
+pub(super) fn apart(endpoint: Endpoint) -> Endpoint {
+    endpoint.initial_connection_window_size(APART_WINDOW).initial_stream_window_size(APART_WINDOW)
 }
 
 fn http_uri(server: &str) -> Result<Uri> {

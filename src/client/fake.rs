@@ -202,7 +202,7 @@ impl FakeServer {
         tasks.spawn("fake server", async move {
             token.run_until_cancelled(serving).await;
         });
-        Server { channel, address: "a fake".into() }
+        Server::new("a fake", channel.clone(), Arc::new(move |_| channel.clone()))
     }
 
     /// Ends all streams, and does nothing any more.

@@ -2,10 +2,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::stream::{self, Stream, StreamExt as _};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
 use super::Backoff;
@@ -17,10 +19,10 @@ use super::generated::workload_service_client::WorkloadServiceClient;
 use super::incoming::{Incoming, to_error};
 use super::servers::{Server, Servers, Used};
 use crate::api::v1::{
-    self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, GetRequest,
-    JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object, PutMirrorRequest, RemoveMirrorRequest,
-    Selector, SessionRequest, SessionResponse, TunnelRequest, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse,
-    update_status_result,
+    self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, ExecRequest,
+    ExecResponse, ExecStart, GetRequest, JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object,
+    PutMirrorRequest, RemoveMirrorRequest, Selector, SessionRequest, SessionResponse, TunnelRequest, TunnelResponse, UpdateRequest,
+    UpdateStatusRequest, WatchRequest, WatchResponse, exec_request, update_status_result,
 };
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
@@ -35,6 +37,8 @@ const FAILOVER_SPREAD: Duration = Duration::from_secs(2);
 const SHORT_WAIT: Duration = Duration::from_millis(500);
 /// For how long a request is sent again and again to a server that proposes such waits.
 const SHORT_WAITS: Duration = Duration::from_secs(5);
+/// How many pieces of input may wait to be sent to a command.
+const INPUTS: usize = 4;
 /// How often a list is begun anew whose pages another apiserver, or a restarted one, can't go on with.
 const LIST_ATTEMPTS: usize = 3;
 
@@ -44,7 +48,8 @@ const LIST_ATTEMPTS: usize = 3;
 /// A request whose server could not be reached, or had answered that nothing of it was done, goes to the next server at once, and so once
 /// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs`, `join` and
 /// those of mirrors are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
-/// did in between. `session` and `tunnel` go to one server only.
+/// did in between. `exec` goes to another one only if the command was certainly not
+/// run; `session` and `tunnel` go to one server only.
 ///
 /// Whoever asks more often than a server lets one client hears when to come back. When that is in a moment, the request waits and is sent again, for a
 /// few seconds in all; otherwise, and after that, the answer is [`Error::Exhausted`] with the time, which [`Backoff::delay_after`] waits for.
@@ -110,7 +115,16 @@ impl Client {
 
     /// A client over a channel that exists, for instance within the apiserver's own process.
     pub fn from_channel(channel: Channel) -> Self {
-        Self::from_servers(Servers::new(vec![Server { channel, address: "the apiserver".into() }]))
+        let same = channel.clone();
+        Self::from_servers(Servers::new(vec![Server::new("the apiserver", channel, Arc::new(move |_| same.clone()))]))
+    }
+
+    /// As [`Client::from_channel`], where there can be several: each call connects once more, as the endpoint says.
+    pub fn from_channels(connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
+        let endpoint = || Endpoint::from_static("http://apiserver.inside");
+        let channel = connect(endpoint());
+        let connect = Arc::new(move |life| connect(endpoint().executor(life)));
+        Self::from_servers(Servers::new(vec![Server::new("the apiserver", channel, connect)]))
     }
 
     pub(super) fn from_servers(servers: Arc<Servers>) -> Self {
@@ -127,9 +141,10 @@ impl Client {
         self.patience
     }
 
-    /// A client of the one server that sends a stream.
-    pub fn of_stream<T>(&self, stream: &Incoming<T>) -> Self {
-        Self { servers: Servers::new(vec![stream.from().server().clone()]), patience: self.patience }
+    /// A client of the one server that sends a stream, with a connection of its own: what is not read from it holds up nobody else, and it is cut when this
+    /// client and its streams are dropped.
+    pub fn beside_stream<T>(&self, stream: &Incoming<T>) -> Self {
+        Self { servers: Servers::new(vec![stream.from().server().apart()]), patience: self.patience }
     }
 
     /// How long to wait before a stream that broke is begun again: what `backoff` and the error say; and with several servers a random part of two seconds more,
@@ -277,11 +292,33 @@ impl Client {
         Ok(Incoming::new(stream, used))
     }
 
-    /// Sends a tunnelled stream; returns when all of it was taken. Only the server that asked for it takes it: see [`Client::of_stream`]. It has
+    /// Opens a tunnel, once the server knows that somebody waits for it. Only the server that asked for it takes it: see [`Client::beside_stream`]. It has
     /// no deadline: a log may be followed for days.
-    pub async fn tunnel(&self, requests: impl Stream<Item = TunnelRequest> + Send + 'static) -> Result<()> {
-        let server = self.servers.now().clone();
-        node_service(server.channel).tunnel(requests).await.map(drop).map_err(|status| to_error(status, &server.address))
+    pub async fn tunnel(&self, requests: impl Stream<Item = TunnelRequest> + Send + 'static) -> Result<Incoming<TunnelResponse>> {
+        let used = Used::new(&self.servers);
+        let deadline = Instant::now() + UNARY_DEADLINE;
+        let stream = attempt(&used, deadline, node_service(used.server().channel.clone()).tunnel(requests)).await?;
+        Ok(Incoming::new(stream, used))
+    }
+
+    /// Runs a command in a container, on a connection of its own. What it is to read goes into the sender; dropping that closes its input. Dropping the answers
+    /// ends the command. Servers are asked
+    /// in turn until one has the session of the pod's node, as long as it is certain that none has run the command.
+    pub async fn exec(&self, start: ExecStart) -> Result<(mpsc::Sender<ExecRequest>, Incoming<ExecResponse>)> {
+        let mut failures = Vec::new();
+        for servers in self.servers.each() {
+            let used = Used::new(&Servers::new(vec![servers.now().apart()]));
+            let (inputs, requests) = mpsc::channel(INPUTS);
+            let start = ExecRequest { message: Some(exec_request::Message::Start(start.clone())) };
+            let requests = stream::iter([start]).chain(ReceiverStream::new(requests));
+            let deadline = Instant::now() + UNARY_DEADLINE;
+            match attempt(&used, deadline, workload_service(used.server().channel.clone()).exec(requests)).await {
+                Err(error @ (Error::NotDone(_) | Error::Elsewhere { .. })) => failures.push(error.to_string()),
+                answer => return answer.map(|answer| (inputs, Incoming::new(answer, used))),
+            }
+        }
+        failures.dedup();
+        Err(Error::NotDone(failures.join("; ")))
     }
 
     /// Streams a backup.

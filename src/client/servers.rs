@@ -4,17 +4,37 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
-use super::endpoint::{Patience, endpoint};
+use super::endpoint::{Patience, apart, endpoint};
 use crate::error::{Error, Result};
 
 /// One apiserver. The connection is made when first needed, and made again after it broke.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Server {
     pub(super) channel: Channel,
     /// For messages.
     pub(super) address: Arc<str>,
+    connect: Connect,
+    /// Of a connection that nobody else uses: it is cut when the last of those who use it is gone.
+    _life: Option<Arc<DropGuard>>,
+}
+
+/// Makes another connection, all tasks of which end with a [`Life`].
+pub(super) type Connect = Arc<dyn Fn(Life) -> Channel + Send + Sync>;
+
+/// Runs what a connection consists of until it is cut. A stream that somebody gives up ends by that for certain: HTTP/2 alone would wait for room in the windows of
+/// the other side, which nobody makes any more, and half of what was to be sent could look like all of it.
+#[derive(Clone, Debug)]
+pub(super) struct Life(CancellationToken);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Life {
+    #[allow(clippy::disallowed_methods, reason = "the connection owns it, and ends it by the token")]
+    fn execute(&self, task: F) {
+        let life = self.0.clone();
+        tokio::spawn(async move { life.run_until_cancelled(task).await });
+    }
 }
 
 /// Apiservers of one cluster, and which of them is used.
@@ -32,6 +52,25 @@ pub(super) struct Used {
     turn: usize,
 }
 
+impl Server {
+    pub(super) fn new(address: &str, channel: Channel, connect: Connect) -> Self {
+        Self { channel, address: address.into(), connect, _life: None }
+    }
+
+    /// The same server over a connection that nobody else uses.
+    pub(super) fn apart(&self) -> Self {
+        let life = CancellationToken::new();
+        let channel = (self.connect)(Life(life.clone()));
+        Self { channel, _life: Some(Arc::new(life.drop_guard())), ..self.clone() }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
 impl Servers {
     /// The first one is used first. There must be one.
     pub(super) fn new(all: Vec<Server>) -> Arc<Self> {
@@ -44,7 +83,10 @@ impl Servers {
     pub(super) fn parse<'s>(addresses: impl IntoIterator<Item = &'s str>, patience: Patience) -> Result<Arc<Self>> {
         let connect = |address: &str| {
             let address = address.trim();
-            Ok(Server { channel: endpoint(address, patience)?.connect_lazy(), address: address.into() })
+            let endpoint = endpoint(address, patience)?;
+            let channel = endpoint.connect_lazy();
+            let connect = move |life| apart(endpoint.clone()).executor(life).connect_lazy();
+            Ok(Server::new(address, channel, Arc::new(connect)))
         };
         let all = addresses.into_iter().map(connect).collect::<Result<Vec<_>>>()?;
         match all.is_empty() {

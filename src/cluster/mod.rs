@@ -45,7 +45,7 @@ impl ControlPlane {
 
     /// Where several apiservers share a store, one of them at a time has controllers and a scheduler that work.
     async fn over(apiserver: Apiserver, controllers: controllers::Config, terms: Terms, clock: Clock) -> Result<ControlPlane, StartError> {
-        let client = Client::from_channel(apiserver.channel());
+        let client = Client::from_channels(apiserver.channels());
         let (loops, tasks) = (Loops { client: client.clone(), controllers, clock }, Tasks::new(CancellationToken::new()));
         let started = match apiserver.is_shared() {
             true => loops.start_when_leading(apiserver.id(), terms, &tasks),

@@ -46,6 +46,8 @@ pub(super) enum Command {
     Delete(Delete),
     /// Print what a container of a pod wrote
     Logs(Logs),
+    /// Run a command in a container of a pod
+    Exec(Exec),
     /// Write all objects to a file, for `apiserver restore`, while the cluster goes on
     Backup(Backup),
     /// Ask a node to show that it keeps every promise that the spec of a pod makes
@@ -259,6 +261,27 @@ pub(super) struct Logs {
 
 fn time(text: &str) -> Result<prost_types::Timestamp, String> {
     text.parse().map_err(|_| "write it as in 2026-11-21T15:59:08Z or 2026-11-21T16:59:08.5+01:00".to_owned())
+}
+
+/// Exit codes: that of the command; 127 when there is no such program, 126 when it can't be executed, 1 when it could not be asked for or was ended.
+#[derive(Args, Debug)]
+#[command(after_help = "For instance: bluebird exec -it web -- sh")]
+pub(super) struct Exec {
+    /// The pod
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+    /// The container, if the pod has several
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) container: Option<String>,
+    /// Pass standard input on to the command
+    #[arg(short = 'i', long)]
+    pub(super) stdin: bool,
+    /// Run the command in a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// The program and its arguments. No shell looks at them
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
 }
 
 #[derive(Args, Debug)]

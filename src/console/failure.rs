@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Failed(String),
     /// It was said already what was not possible.
     Reported,
+    /// The command that was run ended with this code.
+    Ended(u8),
     /// It was typed wrongly; this is how it would be right.
     Usage(String),
     /// Whoever read the output has read enough.

@@ -11,6 +11,7 @@ mod conformance;
 mod delete;
 mod describe;
 mod echo;
+mod exec;
 mod explain;
 mod failure;
 mod get;
@@ -37,6 +38,7 @@ use std::pin::Pin;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
+use futures_util::Stream;
 use prost_types::Timestamp;
 
 use self::args::{Cli, Command, Target};
@@ -60,7 +62,16 @@ pub struct Surroundings<'io> {
     pub clock: Clock,
     /// Waits until the program is asked to end, by Ctrl-C for instance. Each call waits for the next time.
     pub asked_to_end: fn() -> Asked,
+    /// Standard input once more, for a thread that passes on what is typed as it comes.
+    pub keys: fn() -> Box<dyn Read + Send>,
+    /// Lets the terminal that standard input is hand over keys as they are pressed, until what is returned is dropped; `None` if it is none.
+    pub raw_terminal: fn() -> io::Result<Option<Box<dyn Send>>>,
+    /// Tells whenever the size of the terminal may have changed.
+    pub resizes: fn() -> io::Result<Resizes>,
 }
+
+/// What [`Surroundings::resizes`] tells.
+pub type Resizes = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
 /// What [`Surroundings::asked_to_end`] waits with.
 pub type Asked = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -96,6 +107,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, io: Surroundings<'_>)
     match console.run(cli.command).await.and_then(|()| Ok(console.io.out.flush()?)) {
         Ok(()) | Err(Failure::PipeClosed) => 0,
         Err(Failure::Reported) => 1,
+        Err(Failure::Ended(code)) => code,
         Err(Failure::Failed(why)) => console.complain(&why, 1),
         Err(Failure::Usage(why)) => console.complain(&format!("{why}\nTry `bluebird --help`."), 2),
     }
@@ -133,6 +145,7 @@ impl Console<'_> {
             Command::Delete(args) => delete::run(self, &args).await,
             Command::Logs(args) => logs::run(self, &args).await,
             Command::Conformance(args) => conformance::run(self, &args).await,
+            Command::Exec(args) => exec::run(self, args).await,
             Command::Backup(args) => backup::run(self, &args).await,
             Command::Store(command) => store::run(self, &command),
             Command::Explain(args) => explain::run(self, &args),

@@ -23,7 +23,10 @@ fn surroundings<'io>(
     input: &'io mut (dyn Read + Send),
 ) -> Surroundings<'io> {
     let asked_to_end = || -> Asked { Box::pin(std::future::pending()) };
-    Surroundings { out, err, input, terminal: || None, clock: Clock::system(), asked_to_end }
+    let resizes = || -> std::io::Result<super::Resizes> { Ok(Box::pin(futures_util::stream::pending())) };
+    let keys = || -> Box<dyn Read + Send> { Box::new(std::io::empty()) };
+    let raw_terminal = || Ok(None);
+    Surroundings { out, err, input, terminal: || None, clock: Clock::system(), asked_to_end, keys, raw_terminal, resizes }
 }
 
 async fn bluebird(line: &str, input: &str) -> Outcome {
@@ -58,6 +61,8 @@ async fn wrong_usage_is_exit_code_2_and_says_what_is_right() {
     check(&bluebird("logs web --since-time 12:00", "").await, 2, "write it as in 2026-11-21T15:59:08Z");
     check(&bluebird("logs web --since 1h --since-time 2026-11-21T15:59:08Z", "").await, 2, "cannot be used with");
     check(&bluebird("logs -l app=a=b", "").await, 2, "the selector");
+    check(&bluebird("exec service/web -- true", "").await, 2, "name a pod");
+    check(&bluebird("exec web", "").await, 2, "-- <COMMAND>");
     check(&bluebird("up --server http://127.0.0.1:1", "").await, 2, "asks no other server");
     check(&bluebird("--server http://127.0.0.1:1 up", "").await, 2, "asks no other server");
 }

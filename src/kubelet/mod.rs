@@ -2,7 +2,7 @@
 //!
 //! - `plan` decides, purely; `phase` and `status` say what became of it. `observe` turns objects and files into what they decide on.
 //! - `pods` acts on the plans, woken by `run`; `runtime` runs containers, each pod guarded by a [`shim`] that outlives the kubelet.
-//! - `session` keeps the connection: heartbeats, logs, acknowledgements of routes. `report` sends statuses. `drain` holds stops back until
+//! - `session` keeps the connection: heartbeats, acknowledgements of routes; logs and commands go through a `tunnel` each. `report` sends statuses. `drain` holds stops back until
 //!   nobody is led to a pod any more.
 //! - `configuration` follows the ConfigMaps and Secrets that pods use; `environment` is what containers are told.
 //! - [`routes`] makes services reachable on this machine. `os` is everything that differs between operating systems.
@@ -11,6 +11,7 @@ mod arguments;
 mod configuration;
 mod drain;
 mod environment;
+mod exec;
 mod kept;
 mod limits;
 mod logs;
@@ -31,6 +32,7 @@ mod session;
 pub mod shim;
 mod static_pods;
 mod status;
+mod tunnel;
 mod uid;
 mod wakes;
 
@@ -44,8 +46,8 @@ use std::time::Duration;
 
 pub use arguments::Arguments;
 pub use node::{address_towards, default_node_name};
-pub use os::asked_to_end;
 use os::{AsyncBell, Host, Os};
+pub use os::{asked_to_end, raw_terminal, terminal_resizes};
 use pods::{Finished, Links, Pods};
 use report::Reporter;
 use root::Root;
@@ -156,7 +158,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         capabilities: capabilities.clone(),
         root: root.clone(),
         probes,
-        execs,
+        execs: execs.clone(),
         log_limits: LogLimits { max_bytes: config.log_max_size.max(MIN_LOG_SIZE), max_files: config.log_max_files.max(2) },
         processes,
         base_environment: environment::base(|name| std::env::var(name).ok(), std::env::current_exe().ok().as_deref()),
@@ -200,7 +202,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         client: client.clone(),
         cache: cache.clone(),
         drains: drains.clone(),
-        logs: logs::Logs::new(root, finished),
+        tunnels: tunnel::Tunnels::new(logs::Logs::new(root, finished), execs.clone()),
         wakes: wakes.clone(),
         has_joined,
         clock: clock.clone(),

@@ -11,9 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::Drains;
-use super::logs::Logs;
 use super::root::Root;
 use super::routes::Routes;
+use super::tunnel::Tunnels;
 use super::wakes::Wakes;
 use super::{Config, node};
 use crate::api::Revision;
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) cache: Cache,
     pub(crate) drains: Arc<Drains>,
-    pub(crate) logs: Logs,
+    pub(crate) tunnels: Tunnels,
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) has_joined: Arc<AtomicBool>,
     pub(crate) clock: Clock,
@@ -165,9 +165,9 @@ impl Session {
     fn receive(&self, response: SessionResponse, incoming: &Incoming<SessionResponse>) {
         match response.message {
             Some(session_response::Message::OpenTunnel(tunnel)) => {
-                let (logs, token, client) = (self.logs.clone(), self.tasks.token(), self.client.of_stream(incoming));
+                let (tunnels, token, client) = (self.tunnels.clone(), self.tasks.token(), self.client.beside_stream(incoming));
                 self.tasks.spawn("tunnel", async move {
-                    token.run_until_cancelled(logs.serve(tunnel, client)).await;
+                    token.run_until_cancelled(tunnels.serve(tunnel, client)).await;
                 });
             }
             Some(session_response::Message::RoutesAppliedEverywhere(applied)) => {

@@ -5,11 +5,14 @@ usage: client.py ADDRESS, with the generated modules in PYTHONPATH.
 
 import sys
 import threading
+import time
 
 import grpc
 from bluebird.v1 import control_plane_pb2 as api
 from bluebird.v1 import control_plane_pb2_grpc as services
 from bluebird.v1 import errors_pb2, object_pb2, pod_pb2, secret_pb2, watch_pb2
+from bluebird.v1 import workload_service_pb2 as workload_pb2
+from bluebird.v1 import workload_service_pb2_grpc as workload_services
 from bluebird.v1.meta_pb2 import LabelSelector, ObjectMeta
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
@@ -152,6 +155,42 @@ def a_secret_keeps_its_texts_as_bytes(plane):
     plane.Delete(api.DeleteRequest(ref=named), timeout=DEADLINE)
 
 
+def runs_a_command_in_a_container(plane, workloads):
+    made = pod("command")
+    made.pod.spec.node_name = "python"
+    plane.Create(api.CreateRequest(object=made), timeout=DEADLINE)
+    selector = object_pb2.Selector(kind="Pod", namespace="default", name="command")
+    watch = plane.Watch(watch_pb2.WatchRequest(selectors=[selector], send_initial=True), timeout=DEADLINE)
+    phases = (event.object.pod.status.phase for response in watch for event in response.events)
+    assert any(phase == pod_pb2.POD_PHASE_RUNNING for phase in phases)
+    watch.cancel()
+
+    def requests():
+        start = workload_pb2.ExecStart(pod="command", command=["sh", "-c", "cat; echo $BLUEBIRD_CONTAINER; exit 3"], stdin=True)
+        yield workload_pb2.ExecRequest(start=start)
+        yield workload_pb2.ExecRequest(stdin=b"\x00\xff in ")
+
+    out, end = b"", None
+    for response in workloads.Exec(requests(), timeout=DEADLINE):
+        out += response.stdout
+        end = response.end if response.HasField("end") else end
+    assert out == b"\x00\xff in main\n" and end.exit_code == 3, (out, end)
+    plane.Delete(api.DeleteRequest(ref=ref("command"), grace_period_seconds=1), timeout=DEADLINE)
+    wait_until_gone(plane, "command")
+
+
+def wait_until_gone(plane, name):
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            plane.Get(api.GetRequest(ref=ref(name)), timeout=DEADLINE)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND, error
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{name} is still there")
+
+
 class Future:
     """A watch that must be refused, called like a unary method."""
 
@@ -179,6 +218,8 @@ def main():
         for check in [lives_and_dies, errors_are_typed, a_secret_keeps_its_texts_as_bytes]:
             check(plane)
             print(f"python: {check.__name__}: ok")
+        runs_a_command_in_a_container(plane, workload_services.WorkloadServiceStub(channel))
+        print("python: runs_a_command_in_a_container: ok")
         is_described_by_reflection(channel)
         print("python: is_described_by_reflection: ok")
 

@@ -3,6 +3,7 @@
 //! The programs of these pods are shell scripts.
 #![cfg(unix)]
 
+mod exec;
 mod faults;
 mod objects;
 mod pods;

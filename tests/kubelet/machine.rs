@@ -35,7 +35,7 @@ impl Machine {
         std::fs::create_dir(folder.path().join("node")).unwrap();
         let config = apiserver::Config::new(folder.path().join("data"), Listen::Tcp(([127, 0, 0, 1], 0).into()));
         let apiserver = apiserver::start(config, Clock::system()).await.unwrap();
-        let client = Client::from_channel(apiserver.channel());
+        let client = Client::from_channels(apiserver.channels());
         let cleanup = Cleanup::of(&folder.path().join("node"));
         let mut machine = Self { apiserver, client, kubelet: None, static_pods: None, folder, cleanup };
         machine.start_kubelet().await;

@@ -91,5 +91,5 @@ fn a_kubelet_that_never_reads_its_session_loses_it() {
 
 #[test]
 fn a_tunnel_to_a_node_without_a_session_is_unavailable() {
-    assert!(matches!(Sessions::default().open_tunnel("n1", OpenTunnel::default()), Err(Error::Unavailable(_))));
+    assert!(matches!(Sessions::default().open_tunnel("n1", OpenTunnel::default()), Err(Error::NotDone(_))));
 }

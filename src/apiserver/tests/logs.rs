@@ -4,8 +4,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::node::Kubelet;
 use super::*;
 use crate::api::v1::{
-    LogGap, LogPosition, LogsRequest, LogsResponse, ObjectRefusal, OpenTunnel, TunnelRequest, open_tunnel, session_response,
-    tunnel_request::Message,
+    LogGap, LogPosition, LogsRequest, LogsResponse, ObjectRefusal, OpenTunnel, TunnelRequest, TunnelResponse, open_tunnel,
+    session_response, tunnel_request::Message,
 };
 use crate::client::Incoming;
 
@@ -47,13 +47,19 @@ async fn asked_for_logs() -> Asked {
     let open = async {
         let (id, logs) = asked(&mut kubelet).await;
         assert_eq!((&logs.pod_uid, logs.container.as_str(), logs.namespace.as_str()), (&created.meta().uid, "main", "default"));
-        let client = node_client.clone();
+        let client = node_client.beside_stream(&kubelet.session);
         node.send(piece(Message::TunnelId(id))).await.unwrap();
-        tunnel = Some(tokio::spawn(async move { client.tunnel(ReceiverStream::new(requests)).await }));
+        tunnel = Some(tokio::spawn(async move { to_its_end(client.tunnel(ReceiverStream::new(requests)).await?).await }));
     };
     let (logs, ()) = tokio::join!(running.client.logs(logs_of("web")), open);
     let (logs, tunnel) = (logs.unwrap(), tunnel.unwrap());
     Asked { running, kubelet, logs, node, tunnel }
+}
+
+/// Waits until the other side has taken everything.
+pub(super) async fn to_its_end(mut tunnel: Incoming<TunnelResponse>) -> Result<(), Error> {
+    while tunnel.next().await?.is_some() {}
+    Ok(())
 }
 
 pub(super) async fn next(logs: &mut Incoming<LogsResponse>) -> Result<Option<Vec<u8>>, Error> {

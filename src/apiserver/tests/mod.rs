@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod create;
 mod delete;
+mod exec;
 mod follow;
 mod lifecycle;
 mod limits;
@@ -50,13 +51,13 @@ async fn running_as(change: impl FnOnce(&mut Config)) -> Running {
     let mut config = config(&folder);
     change(&mut config);
     let apiserver = start(config, Clock::system()).await.unwrap();
-    Running { client: Client::from_channel(apiserver.channel()), apiserver, folder }
+    Running { client: Client::from_channels(apiserver.channels()), apiserver, folder }
 }
 
 impl Running {
     /// A client with a connection of its own.
     fn another_client(&self) -> Client {
-        Client::from_channel(self.apiserver.channel())
+        Client::from_channels(self.apiserver.channels())
     }
 
     /// Stops in order and starts again on the same folder.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::logs::{asked, logs_of, next, piece};
+use super::logs::{asked, logs_of, next, piece, to_its_end};
 use super::node::{Kubelet, join, ready_node, ready_reason};
 use super::*;
 use crate::api::SYSTEM_NAMESPACE;
@@ -189,7 +189,7 @@ async fn logs_come_from_whichever_apiserver_has_the_nodes_session() {
         node.send(piece(Message::TunnelId(id))).await.unwrap();
         node.send(piece(Message::Data(b"one\n".into()))).await.unwrap();
         drop(node);
-        at_a.tunnel(ReceiverStream::new(requests)).await
+        to_its_end(at_a.tunnel(ReceiverStream::new(requests)).await?).await
     };
     let log = async {
         let mut logs = both.logs(logs_of("web")).await.unwrap();

@@ -20,19 +20,16 @@ use files::Files;
 use prost::Message;
 use reader::Reader;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::pods::Finished;
 use super::root::Root;
 use super::shim::files::PodFolder;
+use super::tunnel::Refusal;
 use super::uid::PodUid;
-use crate::api::v1::{LogsRequest, LogsResponse, ObjectRefusal, OpenTunnel, Pod, TunnelRequest, open_tunnel, tunnel_request};
-use crate::client::Client;
+use crate::api::v1::{LogsRequest, LogsResponse, Pod, TunnelRequest, tunnel_request};
 
 /// The most bytes in one piece, as the tunnel documents.
 const MAX_PIECE: usize = 64 * 1024;
-/// The most pieces that wait to be sent.
-const PIECES: usize = 4;
 /// The shortest and the longest wait before the end of a log that somebody follows is looked at again. Nothing is looked at while nobody does.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
@@ -44,45 +41,13 @@ pub(crate) struct Logs {
     finished: Arc<Finished>,
 }
 
-/// Why a log can't be had, as the code of a gRPC status and a sentence.
-type Refusal = (tonic::Code, String);
-
 impl Logs {
     pub(crate) fn new(root: Arc<Root>, finished: Arc<Finished>) -> Self {
         Self { root, finished }
     }
 
-    /// Serves one tunnel, to its end on either side. `client` asks the server that asked for the tunnel.
-    pub(crate) async fn serve(self, tunnel: OpenTunnel, client: Client) {
-        let (pieces, outgoing) = mpsc::channel(PIECES);
-        let produce = async {
-            let first = tunnel_request::Message::TunnelId(tunnel.tunnel_id.clone());
-            if pieces.send(TunnelRequest { message: Some(first) }).await.is_err() {
-                return;
-            }
-            let served = match tunnel.request {
-                Some(open_tunnel::Request::Logs(request)) => self.produce(request, &pieces).await,
-                None => Err((tonic::Code::Unimplemented, "this kubelet doesn't know what is asked for".to_owned())),
-            };
-            if let Err((code, message)) = served {
-                let refusal = tunnel_request::Message::Refusal(ObjectRefusal { code: code.into(), message });
-                // Nobody is there to be told when this fails.
-                let _gone = pieces.send(TunnelRequest { message: Some(refusal) }).await;
-            }
-            drop(pieces);
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = produce => {}
-            ended = client.tunnel(ReceiverStream::new(outgoing)) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a tunnel was ended by the other side");
-                }
-            }
-        }
-    }
-
-    async fn produce(&self, request: LogsRequest, pieces: &mpsc::Sender<TunnelRequest>) -> Result<(), Refusal> {
+    /// Sends what is asked for, to its end or until nobody listens any more.
+    pub(crate) async fn produce(&self, request: LogsRequest, pieces: &mpsc::Sender<TunnelRequest>) -> Result<(), Refusal> {
         let (uid, folder, container) = self.find(&request)?;
         let folder = folder.logs(&container);
         let attempt = choose_attempt(&Files::list(&folder, None).map_err(unreadable)?, request.previous);

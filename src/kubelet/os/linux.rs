@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use futures_util::Stream;
 use nix::libc;
 use nix::sys::signal::Signal;
 
@@ -31,6 +32,7 @@ impl Os for Host {
     type Bell = unix::Bell;
     type AsyncBell = unix::AsyncBell;
     type Guarded = unix::Guarded;
+    type RawTerminal = unix::RawTerminal;
 
     fn adopt_orphans() -> io::Result<()> {
         Ok(nix::sys::prctl::set_child_subreaper(true)?)
@@ -118,6 +120,14 @@ impl Os for Host {
 
     fn guard(arguments: &[String]) -> io::Result<()> {
         unix::guard::main(arguments)
+    }
+
+    fn raw_terminal() -> io::Result<Option<unix::RawTerminal>> {
+        unix::RawTerminal::begin()
+    }
+
+    fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
+        unix::terminal_resizes()
     }
 
     fn reap() -> io::Result<Reaped> {

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use futures_util::Stream;
 use nix::libc;
 
 use crate::kubelet::shim::files::Run;
@@ -27,6 +28,7 @@ impl Os for Host {
     type Bell = unix::Bell;
     type AsyncBell = unix::AsyncBell;
     type Guarded = unix::Guarded;
+    type RawTerminal = unix::RawTerminal;
 
     /// There is nothing like it here.
     fn adopt_orphans() -> io::Result<()> {
@@ -103,6 +105,14 @@ impl Os for Host {
 
     fn guard(arguments: &[String]) -> io::Result<()> {
         unix::guard::main(arguments)
+    }
+
+    fn raw_terminal() -> io::Result<Option<unix::RawTerminal>> {
+        unix::RawTerminal::begin()
+    }
+
+    fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
+        unix::terminal_resizes()
     }
 
     fn reap() -> io::Result<Reaped> {

@@ -4,9 +4,11 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::shim::files::{Cause, Run};
@@ -38,6 +40,23 @@ pub(crate) use windows::Host;
 /// What the system says when it can't be waited for.
 pub async fn asked_to_end() -> io::Result<&'static str> {
     Host::end_signal().await
+}
+
+/// Lets the terminal that standard input is hand over every key as it is pressed, also Ctrl-C, and show nothing of it, until what is returned is dropped.
+/// `None` when standard input is no terminal.
+///
+/// # Errors
+/// What the system says when the terminal can't be changed.
+pub fn raw_terminal() -> io::Result<Option<Box<dyn Send>>> {
+    Ok(Host::raw_terminal()?.map(|raw| Box::new(raw) as _))
+}
+
+/// Tells whenever the size of this program's terminal may have changed.
+///
+/// # Errors
+/// What the system says when that can't be known.
+pub fn terminal_resizes() -> io::Result<Pin<Box<dyn Stream<Item = ()> + Send>>> {
+    Ok(Box::pin(Host::terminal_resizes()?))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
@@ -93,6 +112,8 @@ pub(crate) trait Os {
     type AsyncBell: AsyncBell;
     /// A command that was started in a container, besides what the container is.
     type Guarded: Guarded;
+    /// A terminal that hands over keys as they are pressed, until this is dropped.
+    type RawTerminal: Send + 'static;
 
     /// Makes a bell, unless it is there.
     fn make_bell(path: &Path) -> io::Result<()>;
@@ -188,6 +209,12 @@ pub(crate) trait Os {
 
     /// Waits until somebody asks this program to end; gives the name of what it was.
     fn end_signal() -> impl Future<Output = io::Result<&'static str>> + Send;
+
+    /// See [`raw_terminal`].
+    fn raw_terminal() -> io::Result<Option<Self::RawTerminal>>;
+
+    /// See [`terminal_resizes`].
+    fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static>;
 }
 
 /// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.

@@ -3,6 +3,7 @@
 pub(super) mod guard;
 mod guarded;
 mod output;
+mod raw_terminal;
 mod terminal;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -25,11 +26,12 @@ use tokio::io::unix::AsyncFd;
 
 pub(crate) use guarded::Guarded;
 pub(crate) use output::Output;
+pub(crate) use raw_terminal::{RawTerminal, terminal_resizes};
 
 use super::{Heard, Reaped};
 
 /// What every such machine can do.
-pub(super) const CAPABILITIES: &[&str] = &["runtime.process"];
+pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process"];
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.

@@ -10,19 +10,27 @@ mod job;
 mod output;
 mod pipe;
 mod process;
+mod raw_terminal;
 
 use std::fs::File;
 use std::io;
 use std::os::windows::io::{FromRawHandle, OwnedHandle};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use futures_util::stream::{self, Stream};
 use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 use windows_sys::core::BOOL;
 
+use raw_terminal::RawTerminal;
+
 use super::{Os, Process, Reaped};
 use crate::kubelet::shim::CONTAINER_VARIABLE;
+
+/// How often the size of the console is looked at while somebody wants to know it.
+const RESIZES: Duration = Duration::from_millis(250);
 
 /// Windows.
 #[derive(Debug)]
@@ -57,6 +65,7 @@ impl Os for Host {
     type Bell = bell::Bell;
     type AsyncBell = bell::AsyncBell;
     type Guarded = guarded::Guarded;
+    type RawTerminal = RawTerminal;
 
     fn make_bell(path: &Path) -> io::Result<()> {
         bell::make(path)
@@ -106,6 +115,19 @@ impl Os for Host {
 
     fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
         children::spawn_shim(command)
+    }
+
+    fn raw_terminal() -> io::Result<Option<RawTerminal>> {
+        RawTerminal::begin()
+    }
+
+    /// A console tells nobody; so it is looked at from time to time.
+    fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
+        let times = tokio::time::interval(RESIZES);
+        Ok(stream::unfold(times, |mut times| async move {
+            times.tick().await;
+            Some(((), times))
+        }))
     }
 
     fn reap() -> io::Result<Reaped> {
