@@ -28,6 +28,7 @@ use raw_terminal::RawTerminal;
 
 use super::{Os, Process, Reaped};
 use crate::kubelet::shim::CONTAINER_VARIABLE;
+use crate::kubelet::shim::files::Run;
 
 /// How often the size of the console is looked at while somebody wants to know it.
 const RESIZES: Duration = Duration::from_millis(250);
