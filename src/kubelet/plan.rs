@@ -151,8 +151,9 @@ fn end_of_unhealthy(known: &ObservedContainer) -> Option<Action> {
 fn start(plan: &mut Plan, container: &DesiredContainer, observed: &ObservedPod, now: &Timestamp) -> bool {
     let known = observed.get(&container.name);
     let Some((attempt, due)) = next_start(container, known, observed.is_guarded) else { return false };
-    // An end that the kubelet itself asked for, when it went away with its pods, is no crash and needs no back-off.
-    let was_stopped = observed.stopping.is_some() && known.is_some_and(ObservedContainer::was_seen_to_end);
+    // An end that the kubelet itself asked for, such as when it went away with its pods, is no crash and needs no back-off.
+    let was_asked = observed.stopping.is_some() || known.is_some_and(|known| known.is_ending && known.health.failure.is_none());
+    let was_stopped = was_asked && known.is_some_and(ObservedContainer::was_seen_to_end);
     let starts = was_stopped || due.as_ref().is_none_or(|due| restart::is_due(container, known, due, now));
     if starts {
         plan.actions.push(Action::Start { container: container.name.clone(), attempt });

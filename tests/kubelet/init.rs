@@ -169,3 +169,24 @@ async fn a_deleted_pod_ends_its_init_container_and_starts_nothing_more() {
     eventually("the end of the folder", || (!folder.exists()).then_some(())).await;
     machine.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_a_sidecar_that_ended_with_its_kubelet_starts_again_in_order_and_without_back_off() {
+    let mut machine = Machine::new().await;
+    let patiently = |container: Container| {
+        let initial = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+        Container { restart_backoff: Some(RestartBackoff { initial, ..RestartBackoff::default() }), ..container }
+    };
+    let init = vec![script("setup", "echo >> runs"), patiently(with_policy(script("proxy", FOREVER), RestartPolicy::Always))];
+    create(&machine, "web", RestartPolicy::Always, init, vec![patiently(script("main", FOREVER))]).await;
+    let pod = machine.until("web", "ready", |pod| is_so(pod, condition::READY)).await;
+    let old = (pid_of(&pod, "proxy"), pid_of(&pod, "main"));
+    machine.kubelet.take().unwrap().shutdown_and_stop_pods().await;
+    machine.start_kubelet().await;
+    let is_new = |pod: &Pod| is_so(pod, condition::READY) && pid_of(pod, "proxy") != old.0 && pid_of(pod, "main") != old.1;
+    let again = machine.until("web", "ready again", is_new).await;
+    let counts = ["setup", "proxy", "main"].map(|name| status(&again, name).unwrap().restart_count);
+    assert_eq!(counts, [0, 1, 1]);
+    assert_eq!(std::fs::read_to_string(machine.folder_of(&again).join("work/runs")).unwrap(), "\n", "what has ended well is done");
+    machine.finish().await;
+}

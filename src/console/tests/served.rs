@@ -276,6 +276,22 @@ async fn a_name_that_does_not_exist_is_answered_with_what_may_be_meant() {
     served.apiserver.shutdown().await;
 }
 
+const PROBED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: probed}
+spec:
+  initContainers:
+  - {name: proxy, command: [proxy], restartPolicy: Always}
+  containers:
+  - name: main
+    command: [serve]
+    ports: [{name: http}]
+    startupProbe: {exec: {command: [check]}}
+    livenessProbe: {tcpSocket: {port: 8080}}
+    readinessProbe: {httpGet: {port: http, path: /healthz}, initialDelaySeconds: 5}
+";
+
 #[tokio::test]
 async fn describe_shows_containers_conditions_and_events() {
     let served = Served::start().await;
@@ -318,6 +334,19 @@ async fn describe_shows_containers_conditions_and_events() {
     }
     assert!(columns(&page).last().is_some_and(|line| line.starts_with("Normal BackOff ") && line.ends_with("waits 10 s")), "{page}");
     assert!(columns(&served.print("get events").await)[1].ends_with("Normal BackOff pod/web waits 10 s"));
+    served.apply(PROBED).await;
+    let page = served.print("describe pod probed").await;
+    for line in [
+        "Init Containers:",
+        "proxy:",
+        "Restart Policy: Always (a sidecar)",
+        "Containers:",
+        "Startup: exec [\"check\"] delay=0s timeout=1s period=10s #success=1 #failure=3",
+        "Readiness: http-get :http/healthz delay=5s timeout=1s period=10s #success=1 #failure=3",
+        "Liveness: tcp-socket :8080 delay=0s timeout=1s period=10s #success=1 #failure=3",
+    ] {
+        assert!(columns(&page).iter().any(|found| found == line), "{line:?} is missing in\n{page}");
+    }
     let page = served.print("describe svc web").await;
     assert!(columns(&page).contains(&"Target Port: http".to_owned()) && columns(&page).contains(&"Endpoints: <none>".to_owned()), "{page}");
     assert!(served.print("describe namespace default").await.contains("phase: Active"));

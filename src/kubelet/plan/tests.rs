@@ -202,8 +202,11 @@ fn an_end_that_the_kubelet_asked_for_is_followed_by_a_start_without_back_off() {
     let desired = wanted(RestartPolicy::Always);
     let crashed = seen(ended(attempt(4, 4), Cause::Signaled(15), Duration::ZERO, 0), false);
     check(Some(&desired), Some(&crashed), "", Some(16_000));
-    let stopped = ObservedPod { stopping: Some(Duration::ZERO), ..crashed };
+    let stopped = ObservedPod { stopping: Some(Duration::ZERO), ..crashed.clone() };
     check(Some(&desired), Some(&stopped), "start main (5)", None);
+    let mut alone = crashed;
+    alone.containers[0].is_ending = true;
+    check(Some(&desired), Some(&alone), "start main (5)", None);
 }
 
 #[test]

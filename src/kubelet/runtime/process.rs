@@ -83,6 +83,9 @@ impl Processes {
         if is_repeated && !is_guarded {
             self.kill_marked(|pod| pod == uid.as_str())?;
         }
+        if !is_guarded {
+            forget_stop(&mut desired, &or_nothing(folder.read_state())?);
+        }
         for run in runs {
             desired.runs.retain(|asked| asked.container != run.container);
             desired.runs.push(run);
@@ -184,6 +187,14 @@ pub(super) fn look(folder: &PodFolder) -> io::Result<Option<Found>> {
     Ok(Some(Found { is_guarded, desired: or_nothing(desired)?, state: or_nothing(state)? }))
 }
 
+/// For a new shim: what was asked for and never began is asked for anew when its turn comes; and what ended since everything was told to, was told to end.
+fn forget_stop(desired: &mut Desired, state: &State) {
+    desired.runs.retain(|asked| state.get(&asked.container).is_some_and(|known| known.attempt >= asked.attempt));
+    for run in &mut desired.runs {
+        run.end = run.end.or(desired.stop);
+    }
+}
+
 /// Kills what carries the mark of a root folder and belongs to a doomed pod; until nothing is found any more, since a process may start others
 /// while it is looked for.
 pub(crate) fn kill_marked(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
@@ -241,5 +252,25 @@ fn is_locked(folder: &PodFolder) -> io::Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_shim_is_told_what_was_asked_to_end_and_nothing_that_never_began() {
+        let run = |container: &str, attempt| Run { container: container.into(), attempt, ..Run::default() };
+        let stage = Stage::Running { pid: 1, started_at: 0 };
+        let state = ContainerState { name: "main".into(), attempt: 2, streak: 0, stage, previous: None };
+        let stop = Some(Stop::within(Duration::from_secs(3)));
+        let mut desired = Desired { runs: vec![run("main", 2), run("late", 0)], stop, ..Desired::default() };
+        forget_stop(&mut desired, &State { containers: vec![state.clone()] });
+        assert_eq!(desired.runs, [Run { end: stop, ..run("main", 2) }]);
+
+        let mut ahead = Desired { runs: vec![run("main", 3)], ..Desired::default() };
+        forget_stop(&mut ahead, &State { containers: vec![state] });
+        assert_eq!(ahead.runs, []);
     }
 }
