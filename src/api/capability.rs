@@ -15,6 +15,8 @@ pub const CPU_LIMITS: &str = "cpu-limits";
 pub const MEMORY_LIMITS: &str = "memory-limits";
 /// Enforces limits of `pids`.
 pub const PIDS_LIMITS: &str = "pids-limits";
+/// Runs containers as another user than the kubelet's.
+pub const RUN_AS: &str = "run-as";
 
 /// What can be limited, with the capability that enforces it.
 pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
@@ -32,7 +34,8 @@ pub struct Need<'a> {
 pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
     spec.all_containers().flat_map(|container| {
         let limits = limits(container).filter(|_| !spec.best_effort_limits);
-        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability));
+        let run_as = (!container.run_as.is_empty()).then_some(RUN_AS);
+        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability)).chain(run_as);
         all.map(|capability| Need { container: &container.name, capability })
     })
 }

@@ -1,5 +1,6 @@
 //! What a container is told: its environment, its command, and where it starts.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::configuration::{self, Configuration, Lacking};
@@ -21,6 +22,16 @@ pub(crate) fn base(variable: impl Fn(&str) -> Option<String>, executable: Option
     };
     let inherited = Host::INHERITED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
     std::iter::once(("PATH".to_owned(), path)).chain(inherited).collect()
+}
+
+/// The same for a container that runs as somebody else: USER and HOME are that user's, if it has an account.
+pub(crate) fn as_user<'a>(base: &'a Environment, run_as: &str) -> Cow<'a, Environment> {
+    let known = if run_as.is_empty() { None } else { Host::known(run_as).ok().flatten() };
+    let Some(known) = known else { return Cow::Borrowed(base) };
+    let mut base = base.clone();
+    set(&mut base, "USER".to_owned(), known.name);
+    set(&mut base, "HOME".to_owned(), known.home.to_string_lossy().into_owned());
+    Cow::Owned(base)
 }
 
 /// What a container's environment is made of, besides its own variables.

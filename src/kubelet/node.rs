@@ -21,6 +21,7 @@ pub(crate) fn capabilities(routes: bool, places: &Places) -> Vec<String> {
         (places.cpu.is_some(), capability::CPU_LIMITS),
         (places.memory.is_some(), capability::MEMORY_LIMITS),
         (places.pids.is_some(), capability::PIDS_LIMITS),
+        (Host::may_run_as(), capability::RUN_AS),
         (routes, "routes.proxy"),
         (routes && may_listen_low(), "routes.low-ports"),
     ];

@@ -13,3 +13,4 @@ mod probes;
 mod processes;
 mod shim;
 mod static_pods;
+mod users;

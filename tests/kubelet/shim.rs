@@ -187,9 +187,20 @@ async fn what_cannot_be_started_says_why() {
     homeless["working_dir"] = json!("/no/such/folder");
     let runs =
         [pod.run("absent", 0, &["no-such-program"]), pod.run("gone", 0, &["/no/such/program"]), pod.run("data", 0, &[&data]), homeless];
+    let script = |name: &str, text: &str| {
+        std::fs::write(pod.path(name), text).unwrap();
+        std::fs::set_permissions(pod.path(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        pod.run(name, 0, &[&pod.path(name).display().to_string()])
+    };
+    let scripts =
+        [script("orphaned", "#!/no/such/interpreter -x\nexit 0\n"), script("plain", "exit 0\n"), script("nameless", "#! \nexit 0\n")];
+    let runs: Vec<Value> = runs.into_iter().chain(scripts).collect();
     pod.want(&runs, None);
     pod.start();
     for (container, code, message) in [
+        ("orphaned", 126, "the interpreter \"/no/such/interpreter\" of the script"),
+        ("plain", 126, "is neither a program of this system nor a script whose first line names an interpreter"),
+        ("nameless", 126, "names no interpreter behind #!"),
         ("absent", 127, "the program \"no-such-program\" is in none of the folders of PATH"),
         ("gone", 127, "the program \"/no/such/program\" does not exist"),
         ("data", 126, "may not be executed"),
@@ -250,4 +261,48 @@ async fn a_second_shim_waits_and_starts_nothing_twice() {
     pod.shim_ends().await;
     assert!(!is_alive(main));
     assert_eq!(pod.log("main", 0), "started\n");
+}
+
+#[tokio::test]
+async fn a_state_of_an_earlier_boot_is_lost_and_its_pids_are_strangers() {
+    let mut pod = Fixture::new();
+    // What has the pid now has nothing to do with the pod.
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let running = json!({ "Running": { "pid": stranger.id(), "started_at": 1 } });
+    let container = json!({ "name": "main", "attempt": 0, "streak": 0, "stage": running, "previous": null });
+    let state = json!({ "containers": [container], "boot_id": "another" });
+    std::fs::write(pod.path("state.json"), state.to_string()).unwrap();
+    pod.want(&[pod.script("main", 0, "exit 0"), pod.script("main", 1, "exit 5")], None);
+    pod.start();
+    assert_eq!(pod.ended("main", 1).await, json!({ "Exited": 5 }));
+    assert_eq!(pod.state("main").unwrap()["previous"]["cause"], json!("Lost"));
+    pod.shim_ends().await;
+    let state: Value = serde_json::from_slice(&std::fs::read(pod.path("state.json")).unwrap()).unwrap();
+    assert_eq!(state["boot_id"].as_str().unwrap(), std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
+    assert!(is_alive(stranger.id() as i32));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn damaged_files_stop_nothing_that_runs() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, "while [ ! -e go ]; do sleep 0.01; done; exit 3");
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    let main = pod.running("main", 0).await;
+    let side = pod.script("side", 0, "exit 4");
+    std::fs::write(pod.path("state.json"), "{\"containers\": [").unwrap();
+    std::fs::write(pod.path("desired.json"), "{\"runs\": [").unwrap();
+    std::fs::write(pod.path("bell"), "\n").unwrap();
+    // It still hears, and what it writes next is whole again.
+    pod.want(&[run.clone(), side.clone()], None);
+    let whole = || serde_json::from_slice::<Value>(&std::fs::read(pod.path("state.json")).unwrap()).is_ok();
+    eventually("a whole state", || whole().then_some(())).await;
+    assert_eq!(pod.ended("side", 0).await, json!({ "Exited": 4 }));
+    assert!(is_alive(main));
+    std::fs::remove_file(pod.path("desired.json")).unwrap();
+    std::fs::write(pod.path("go"), "").unwrap();
+    assert_eq!(pod.ended("main", 0).await, json!({ "Exited": 3 }));
+    pod.shim_ends().await;
 }

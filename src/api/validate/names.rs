@@ -64,6 +64,17 @@ pub(crate) fn env_name(text: &str) -> Rule {
     holds(fits, "a variable name: letters, digits, '_', '-' and '.', not beginning with a digit or \"..\"")
 }
 
+/// Whom a container runs as: `USER` or `USER:GROUP`.
+pub(crate) fn user(text: &str) -> Rule {
+    let is_name = |name: &str| {
+        (1..=32).contains(&name.len())
+            && !name.starts_with('-')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.$".contains(&byte))
+    };
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    holds(is_name(user) && group.is_none_or(is_name), "a user: USER or USER:GROUP, each a name or a number of at most 32 characters")
+}
+
 /// What a value of a ConfigMap or Secret is known by. It may become the name of a file.
 pub(crate) fn data_key(text: &str) -> Rule {
     let fits = (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));

@@ -77,6 +77,7 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         restart_policy,
         restart_backoff,
         env_from,
+        run_as,
     } = old;
     for (field, is_same) in [
         ("name", *name == new.name),
@@ -93,6 +94,7 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         ("restart_policy", *restart_policy == new.restart_policy),
         ("restart_backoff", *restart_backoff == new.restart_backoff),
         ("env_from", *env_from == new.env_from),
+        ("run_as", *run_as == new.run_as),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

@@ -1,10 +1,11 @@
 //! Linux: descendants stay ours (child subreaper), containers die with their shim (death signal), and /proc tells the rest.
 
 mod cgroups;
+mod program;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -12,11 +13,12 @@ use std::process::Command;
 use futures_util::Stream;
 use nix::libc;
 use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
 
 use crate::kubelet::shim::files::Run;
 
 use super::fence::Places;
-use super::{Os, Process, Reaped, unix};
+use super::{Known, Os, Process, Reaped, unix};
 
 /// Linux.
 #[derive(Debug)]
@@ -41,12 +43,33 @@ impl Os for Host {
     fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
         let parent = nix::unistd::getpid();
         let groups = run.fence.iter().map(|folder| group(folder)).collect::<io::Result<Vec<File>>>()?;
+        let user = match &run.user {
+            Some(user) => {
+                let user = unix::user::find(user)?;
+                let all = user.groups()?;
+                Some((user, all))
+            }
+            None => None,
+        };
         let prepare = move || {
             for group in &groups {
                 // Whoever writes this means itself.
                 nix::unistd::write(group, b"0")?;
             }
             unix::begin_session()?;
+            if let Some((user, all)) = &user {
+                // The pipes that it writes to are its own: it may open them again by their names. Nothing else is.
+                for output in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+                    // SAFETY: both are open in a process that is about to be the program.
+                    let output = unsafe { BorrowedFd::borrow_raw(output) };
+                    if fstat(output)?.st_mode & libc::S_IFMT == libc::S_IFIFO {
+                        nix::unistd::fchown(output, Some(user.uid), Some(user.gid))?;
+                    }
+                }
+                nix::unistd::setgroups(all)?;
+                nix::unistd::setgid(user.gid)?;
+                nix::unistd::setuid(user.uid)?;
+            }
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             // The parent may have ended before the line above.
             if nix::unistd::getppid() != parent {
@@ -57,6 +80,26 @@ impl Os for Host {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
         unix::spawn(command)
+    }
+
+    fn may_run_as() -> bool {
+        nix::unistd::Uid::effective().is_root()
+    }
+
+    fn known(user: &str) -> io::Result<Option<Known>> {
+        Ok(unix::user::find(user)?.known())
+    }
+
+    fn hand_over(folder: &Path, above: &[&Path], user: &str) -> io::Result<()> {
+        unix::user::hand_over(folder, above, &unix::user::find(user)?)
+    }
+
+    fn boot_id() -> String {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    }
+
+    fn why_no_program(file: &Path) -> Option<String> {
+        program::why_not(file)
     }
 
     fn places(root: &Path) -> Places {
@@ -138,8 +181,21 @@ impl Os for Host {
         unix::ask_to_end(main)
     }
 
+    /// Only a descendant: its number may have become a stranger's since it was seen.
     fn kill(pid: i32) -> io::Result<()> {
-        unix::kill(pid)
+        let handle = match pidfd(pid) {
+            Ok(handle) => handle,
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // Looked at while it is held, so that it can't change hands in between.
+        if !is_descendant(pid) {
+            return Ok(());
+        }
+        match kill_handle(&handle) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn hostname() -> String {
@@ -175,6 +231,16 @@ fn process(pid: i32) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(Process { pid, parent })
 }
+
+/// Whether a process was started by this one, or by what this one has started.
+fn is_descendant(pid: i32) -> bool {
+    let me = std::process::id() as i32;
+    let parents = std::iter::successors(process(pid), |child| process(child.parent)).map(|process| process.parent);
+    parents.take(DEEPEST).any(|parent| parent == me)
+}
+
+/// No tree of processes is deeper: a pid that is used again while it is looked at could make a circle.
+const DEEPEST: usize = 100_000;
 
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: a system call without pointers; what it returns is a new descriptor, or -1.

@@ -12,7 +12,7 @@ use nix::libc;
 
 use crate::kubelet::shim::files::Run;
 
-use super::{Os, Process, Reaped, unix};
+use super::{Known, Os, Process, Reaped, unix};
 
 /// macOS.
 #[derive(Debug)]
@@ -35,10 +35,26 @@ impl Os for Host {
         Ok(())
     }
 
-    fn spawn(command: &mut Command, _: &Run) -> io::Result<i32> {
+    fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
+        if let Some(user) = &run.user {
+            let user = unix::user::find(user)?;
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(unix::begin_session) };
         unix::spawn(command)
+    }
+
+    fn may_run_as() -> bool {
+        nix::unistd::Uid::effective().is_root()
+    }
+
+    fn known(user: &str) -> io::Result<Option<Known>> {
+        Ok(unix::user::find(user)?.known())
+    }
+
+    fn hand_over(folder: &Path, above: &[&Path], user: &str) -> io::Result<()> {
+        unix::user::hand_over(folder, above, &unix::user::find(user)?)
     }
 
     fn processes() -> io::Result<Vec<Process>> {
@@ -66,7 +82,7 @@ impl Os for Host {
     fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
         let doomed: Vec<i32> = pids()?.into_iter().filter(|pid| is_doomed(&|name| Self::variable_of(*pid, name))).collect();
         for pid in &doomed {
-            unix::kill(*pid)?;
+            kill(*pid)?;
         }
         Ok(doomed.len())
     }
@@ -124,7 +140,7 @@ impl Os for Host {
     }
 
     fn kill(pid: i32) -> io::Result<()> {
-        unix::kill(pid)
+        kill(pid)
     }
 
     fn hostname() -> String {
@@ -138,6 +154,11 @@ impl Os for Host {
     async fn end_signal() -> io::Result<&'static str> {
         unix::end_signal().await
     }
+}
+
+/// Kills one process of ours.
+fn kill(pid: i32) -> io::Result<()> {
+    unix::done_if_gone(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL))
 }
 
 fn pids() -> io::Result<Vec<i32>> {

@@ -150,8 +150,36 @@ pub(crate) trait Os {
 
     /// Starts the main process of a container, in a session of its own; gives its pid. Where the system can do it, it and all that it starts
     /// end with this process.
-    /// It joins the run's fence, which has been raised.
+    /// It joins the run's fence, which has been raised, and is whom the run says.
     fn spawn(command: &mut Command, run: &Run) -> io::Result<i32>;
+
+    /// Whether containers can run as somebody else than this process.
+    fn may_run_as() -> bool {
+        false
+    }
+
+    /// Whom `USER` or `USER:GROUP` means; `None` for a number that no account has.
+    ///
+    /// # Errors
+    /// When there is no such user or group: a sentence.
+    fn known(user: &str) -> io::Result<Option<Known>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("this system can't run a container as {user}")))
+    }
+
+    /// Gives a user a folder that it shares with nobody but other users of the pod; `above` are those that it has to pass.
+    fn hand_over(_folder: &Path, _above: &[&Path], user: &str) -> io::Result<()> {
+        Self::known(user).map(drop)
+    }
+
+    /// What names this time that the machine is up; empty where nothing does.
+    fn boot_id() -> String {
+        String::new()
+    }
+
+    /// Why the system takes a file for no program, although it may be executed.
+    fn why_no_program(_file: &Path) -> Option<String> {
+        None
+    }
 
     /// Where a kubelet with this root folder may raise fences, found by trying. Without a place for a kind of limit it isn't enforced.
     fn places(_root: &Path) -> Places {
@@ -215,6 +243,13 @@ pub(crate) trait Os {
 
     /// See [`terminal_resizes`].
     fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static>;
+}
+
+/// A user as programs are told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) name: String,
+    pub(crate) home: std::path::PathBuf,
 }
 
 /// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.

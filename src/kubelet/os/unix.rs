@@ -5,6 +5,7 @@ mod guarded;
 mod output;
 mod raw_terminal;
 mod terminal;
+pub(super) mod user;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -246,12 +247,7 @@ pub(super) fn ask_to_end(main: i32) -> io::Result<()> {
     done_if_gone(signal::killpg(group, Signal::SIGCONT))
 }
 
-/// Kills one process of ours.
-pub(super) fn kill(pid: i32) -> io::Result<()> {
-    done_if_gone(signal::kill(Pid::from_raw(pid), Signal::SIGKILL))
-}
-
-fn done_if_gone(result: nix::Result<()>) -> io::Result<()> {
+pub(super) fn done_if_gone(result: nix::Result<()>) -> io::Result<()> {
     match result {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error.into()),

@@ -214,8 +214,9 @@ impl Links {
         let container = pod.spec.as_ref().and_then(|spec| spec.all_containers().find(|container| container.name == name));
         let Some(container) = container else { return Ok(None) };
         let folder = self.root.pod(uid);
+        let base = environment::as_user(&self.base_environment, &container.run_as);
         let surroundings = Surroundings {
-            base: &self.base_environment,
+            base: &base,
             root: self.root.path(),
             uid,
             ports: &entry.ports,
@@ -234,6 +235,7 @@ impl Links {
             working_dir,
             log: folder.log(name, attempt.number),
             log_limits: self.log_limits,
+            user: (!container.run_as.is_empty()).then(|| container.run_as.clone()),
             fence: self.processes.places().of(uid.as_str(), name, &limits),
             limits,
             end: None,

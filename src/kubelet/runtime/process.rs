@@ -87,8 +87,12 @@ impl Processes {
             forget_stop(&mut desired, &or_nothing(folder.read_state())?);
         }
         for run in runs {
-            desired.runs.retain(|asked| asked.container != run.container);
-            desired.runs.push(run);
+            self.hand_over(&folder, &run)?;
+            // In its place: the order in which they were first started tells the order in which they end.
+            match desired.runs.iter_mut().find(|asked| asked.container == run.container) {
+                Some(asked) => *asked = run,
+                None => desired.runs.push(run),
+            }
         }
         desired.stop = None;
         desired.bell = self.root.bell();
@@ -129,9 +133,13 @@ impl Processes {
     /// For a pod whose shim is gone without having seen the end: kills what is left, and records that.
     pub(crate) fn mark_lost(&self, uid: &PodUid) -> io::Result<()> {
         let folder = self.root.pod(uid);
-        let killed = self.kill_marked(|pod| pod == uid.as_str())?;
-        tracing::warn!(pod = %uid, killed, "the pod's shim is gone; what it left is killed");
         let mut state = folder.read_state()?;
+        if state.is_of_earlier_boot(&Host::boot_id()) {
+            tracing::info!(pod = %uid, "the machine was started again since the pod ran");
+        } else {
+            let killed = self.kill_marked(|pod| pod == uid.as_str())?;
+            tracing::warn!(pod = %uid, killed, "the pod's shim is gone; what it left is killed");
+        }
         match state.mark_lost(time::millis(&self.clock.now())) {
             true => folder.write_state(&state),
             false => Ok(()),
@@ -161,6 +169,17 @@ impl Processes {
 
     fn kill_marked(&self, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
         kill_marked(self.root.path(), is_doomed)
+    }
+
+    /// Lets a run that is somebody else's use the folder that it starts in.
+    fn hand_over(&self, folder: &PodFolder, run: &Run) -> io::Result<()> {
+        let Some(user) = run.user.as_deref() else { return Ok(()) };
+        // The shim says why that can't be, as the end of this run alone.
+        if Host::known(user).is_err() {
+            return Ok(());
+        }
+        let pods = folder.path().parent().unwrap_or(folder.path());
+        Host::hand_over(&folder.work(), &[self.root.path(), pods, folder.path()], user)
     }
 
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {

@@ -41,6 +41,9 @@ pub(crate) struct Run {
     /// How much is kept.
     #[serde(default)]
     pub(crate) log_limits: LogLimits,
+    /// Whom its processes are: `USER` or `USER:GROUP`, names or numbers. Absent: whom the shim is.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
     /// What its processes may use.
     #[serde(default)]
     pub(crate) limits: Limits,
@@ -70,6 +73,9 @@ impl Stop {
 pub(crate) struct State {
     /// One for each container that was started, or failed to.
     pub(crate) containers: Vec<ContainerState>,
+    /// The time that the machine was up when this was written: no process id here means anything in another. Empty where nothing tells.
+    #[serde(default)]
+    pub(crate) boot_id: String,
 }
 
 /// The latest run of a container.
@@ -147,6 +153,11 @@ impl State {
             Some(known) => *known = state,
             None => self.containers.push(state),
         }
+    }
+
+    /// Whether the machine was started again since this was written: nothing of it can be left.
+    pub(crate) fn is_of_earlier_boot(&self, boot_id: &str) -> bool {
+        !self.boot_id.is_empty() && !boot_id.is_empty() && self.boot_id != boot_id
     }
 
     /// For whoever finds the state of a shim that is dead: what ran then is lost. True if something was.

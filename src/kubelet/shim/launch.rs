@@ -1,7 +1,7 @@
 //! Starts one run of a container, or says why it can't be.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::files::{Cause, Run};
@@ -28,6 +28,9 @@ pub(crate) fn command(run: &Run) -> Result<Command, Cause> {
         return Err(failed(NOT_FOUND, "the container names no command".to_owned()));
     };
     check_folder(&run.working_dir).map_err(|why| failed(NOT_EXECUTABLE, why))?;
+    if let Some(why) = find(program, run).and_then(|file| Host::why_no_program(&file)) {
+        return Err(failed(NOT_EXECUTABLE, why));
+    }
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(run.env.iter().map(|(name, value)| (name, value)));
     command.current_dir(&run.working_dir);
@@ -61,6 +64,15 @@ pub(crate) fn explain(run: &Run, error: &io::Error) -> Cause {
 
 fn nowhere(program: &str, path: &str) -> Cause {
     failed(NOT_FOUND, format!("the program {program:?} is in none of the folders of PATH: {path}"))
+}
+
+/// The file that a program's name means. `None` when there is none.
+fn find(program: &str, run: &Run) -> Option<PathBuf> {
+    if program.contains(std::path::is_separator) {
+        return Some(run.working_dir.join(program));
+    }
+    let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn is_in(path: &str, program: &str) -> bool {

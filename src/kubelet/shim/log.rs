@@ -8,6 +8,7 @@ use prost_types::Timestamp;
 
 use super::lines::Tag;
 use super::log_files::{LogFile, LogLimits, log_files};
+use crate::kubelet::os::{Host, Os};
 
 /// What is written with one call: more is of no use.
 const BATCH: usize = 32 * 1024;
@@ -211,7 +212,7 @@ fn text_bytes(records: &[u8]) -> u64 {
 }
 
 fn create(folder: &Path, file: LogFile) -> io::Result<File> {
-    std::fs::create_dir_all(folder)?;
+    Host::make_private_folder(folder)?;
     OpenOptions::new().create(true).append(true).open(file.path(folder))
 }
 

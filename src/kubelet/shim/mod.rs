@@ -98,6 +98,7 @@ impl Shim {
         let clock = Clock::system();
         let mut state = or_nothing(folder.read_state())?;
         state.mark_lost(time::millis(&clock.now()));
+        state.boot_id = Host::boot_id();
         Ok(Self {
             folder,
             bell,
