@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::v1::{Container, PodSpec};
+use super::v1::{Container, PodSpec, stop_method};
 
 /// Runs plain processes.
 pub const RUNTIME_PROCESS: &str = "runtime.process";
@@ -17,6 +17,9 @@ pub const MEMORY_LIMITS: &str = "memory-limits";
 pub const PIDS_LIMITS: &str = "pids-limits";
 /// Runs containers as another user than the kubelet's.
 pub const RUN_AS: &str = "run-as";
+
+/// Asks containers to end by a signal of their choice.
+pub const STOP_SIGNAL: &str = "stop.signal";
 
 /// What can be limited, with the capability that enforces it.
 pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
@@ -35,7 +38,7 @@ pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
     spec.all_containers().flat_map(|container| {
         let limits = limits(container).filter(|_| !spec.best_effort_limits);
         let run_as = (!container.run_as.is_empty()).then_some(RUN_AS);
-        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability)).chain(run_as);
+        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability)).chain(run_as).chain(stop(container));
         all.map(|capability| Need { container: &container.name, capability })
     })
 }
@@ -65,6 +68,13 @@ pub fn has_limits(spec: &PodSpec) -> bool {
 
 fn runtime(container: &Container) -> &'static str {
     if container.image.is_empty() { RUNTIME_PROCESS } else { RUNTIME_DOCKER }
+}
+
+fn stop(container: &Container) -> Option<&'static str> {
+    match container.lifecycle.as_ref()?.stop.as_ref()?.method.as_ref()? {
+        stop_method::Method::Signal(_) => Some(STOP_SIGNAL),
+        stop_method::Method::Command(_) => None,
+    }
 }
 
 /// What of a container is limited, each with the capability for that.

@@ -13,6 +13,7 @@ mod drain;
 mod environment;
 mod exec;
 mod kept;
+mod lifecycle;
 mod limits;
 mod logs;
 mod node;

@@ -4,6 +4,7 @@
 mod alone;
 mod configuration;
 mod init;
+mod lifecycle;
 mod limits;
 mod logs;
 mod machine;

@@ -3,6 +3,7 @@
 mod config;
 mod env;
 mod faults;
+mod lifecycle;
 mod meta;
 pub(crate) mod names;
 mod others;

@@ -71,6 +71,9 @@ fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) 
     if let Some(backoff) = &container.restart_backoff {
         check_backoff(&path.field("restart_backoff"), backoff, faults);
     }
+    if let Some(lifecycle) = &container.lifecycle {
+        super::lifecycle::check(&path.field("lifecycle"), lifecycle, faults);
+    }
     if !container.run_as.is_empty() {
         faults.check(&path.field("run_as"), &container.run_as, names::user);
     }

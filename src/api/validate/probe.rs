@@ -54,7 +54,7 @@ fn check_probe(path: &Path<'_>, probe: &Probe, container: &Container, max_succes
     }
 }
 
-fn check_exec(path: &Path<'_>, action: &ExecAction, faults: &mut Faults) {
+pub(super) fn check_exec(path: &Path<'_>, action: &ExecAction, faults: &mut Faults) {
     let command = path.field("command");
     if action.command.first().is_none_or(String::is_empty) {
         faults.add(&command, "must name the program to run, such as [\"check\", \"--fast\"]");

@@ -429,3 +429,27 @@ fn a_variable_has_one_source_that_can_be() {
     check(&from("1 2", web()), "pod.spec.containers[0].env_from[0].prefix", "a variable name");
     check(&from("", None), "pod.spec.containers[0].env_from[0]", "config_map_ref or secret_ref");
 }
+
+#[test]
+fn a_container_ends_by_a_signal_or_a_command_that_there_is() {
+    let with = |lifecycle: Lifecycle| pod(|_, spec| spec.containers[0].lifecycle = Some(lifecycle));
+    let stop = |method| with(Lifecycle { stop: Some(StopMethod { method }), ..Default::default() });
+    let path = |field: &str| format!("pod.spec.containers[0].lifecycle.{field}");
+    let right = stop(Some(stop_method::Method::Signal("SIGINT".into())));
+    assert_eq!(validate(&right), []);
+    check(&stop(Some(stop_method::Method::Signal("INT".into()))), &path("stop.signal"), "there are SIGHUP, SIGINT");
+    check(&stop(None), &path("stop"), "signal or command");
+    check(&stop(Some(stop_method::Method::Command(ExecAction::default()))), &path("stop.command.command"), "must name the program");
+    check(&with(Lifecycle { pre_stop: Some(LifecycleHandler::default()), ..Default::default() }), &path("pre_stop"), "must say what to do");
+}
+
+#[test]
+fn a_user_is_a_name_or_a_number_with_or_without_a_group() {
+    let with = |user: &str| pod(|_, spec| spec.containers[0].run_as = user.into());
+    for right in ["web", "1000", "web:staff", "1000:1000", "_apt", "svc$"] {
+        assert_eq!(validate(&with(right)), [], "{right}");
+    }
+    for wrong in [":staff", "web:", "web:a:b", "a b", "-x", &"x".repeat(33)] {
+        check(&with(wrong), "pod.spec.containers[0].run_as", "a user: USER or USER:GROUP");
+    }
+}

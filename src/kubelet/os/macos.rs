@@ -45,6 +45,10 @@ impl Os for Host {
         unix::spawn(command)
     }
 
+    fn ask_to_end_by(main: i32, signal: &str) -> io::Result<()> {
+        unix::ask_to_end_by(main, signal)
+    }
+
     fn may_run_as() -> bool {
         nix::unistd::Uid::effective().is_root()
     }

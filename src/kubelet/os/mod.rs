@@ -153,6 +153,11 @@ pub(crate) trait Os {
     /// It joins the run's fence, which has been raised, and is whom the run says.
     fn spawn(command: &mut Command, run: &Run) -> io::Result<i32>;
 
+    /// The same by a signal, where there are such things.
+    fn ask_to_end_by(_main: i32, signal: &str) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("this system has no {signal}")))
+    }
+
     /// Whether containers can run as somebody else than this process.
     fn may_run_as() -> bool {
         false

@@ -32,7 +32,7 @@ pub(crate) use raw_terminal::{RawTerminal, terminal_resizes};
 use super::{Heard, Reaped};
 
 /// What every such machine can do.
-pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process"];
+pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process", "stop.signal"];
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.
@@ -244,6 +244,13 @@ pub(super) fn reap() -> io::Result<Reaped> {
 pub(super) fn ask_to_end(main: i32) -> io::Result<()> {
     let group = Pid::from_raw(main);
     done_if_gone(signal::killpg(group, Signal::SIGTERM))?;
+    done_if_gone(signal::killpg(group, Signal::SIGCONT))
+}
+
+/// The same by a signal of the container's choice.
+pub(super) fn ask_to_end_by(main: i32, signal: &str) -> io::Result<()> {
+    let group = Pid::from_raw(main);
+    done_if_gone(signal::killpg(group, signal.parse::<Signal>()?))?;
     done_if_gone(signal::killpg(group, Signal::SIGCONT))
 }
 

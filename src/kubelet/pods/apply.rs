@@ -10,18 +10,18 @@ use prost_types::Timestamp;
 use super::entry::{Entry, PORT_TAKEN};
 use super::{Links, Pods};
 use crate::api::v1::{EventType, Pod, PodStatus, Service};
-use crate::api::{ObjectKey, Resource};
+use crate::api::{ObjectKey, Resource, Role};
 use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::configuration::Lacking;
 use crate::kubelet::environment::{self, Surroundings};
-use crate::kubelet::limits;
 use crate::kubelet::plan::{Action, Attempt, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
 use crate::kubelet::static_pods::is_static;
 use crate::kubelet::uid::PodUid;
+use crate::kubelet::{lifecycle, limits};
 
 /// The longest wait before the first and before any new attempt to complete a deletion.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -235,6 +235,9 @@ impl Links {
             working_dir,
             log: folder.log(name, attempt.number),
             log_limits: self.log_limits,
+            is_sidecar: pod.spec.as_ref().is_some_and(|spec| spec.roles().any(|(other, role)| other.name == name && role == Role::Sidecar)),
+            pre_stop: lifecycle::pre_stop(container),
+            stop: lifecycle::stop(container),
             user: (!container.run_as.is_empty()).then(|| container.run_as.clone()),
             fence: self.processes.places().of(uid.as_str(), name, &limits),
             limits,

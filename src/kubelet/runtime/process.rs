@@ -285,11 +285,11 @@ mod tests {
         let state = ContainerState { name: "main".into(), attempt: 2, streak: 0, stage, previous: None };
         let stop = Some(Stop::within(Duration::from_secs(3)));
         let mut desired = Desired { runs: vec![run("main", 2), run("late", 0)], stop, ..Desired::default() };
-        forget_stop(&mut desired, &State { containers: vec![state.clone()] });
+        forget_stop(&mut desired, &State { containers: vec![state.clone()], ..State::default() });
         assert_eq!(desired.runs, [Run { end: stop, ..run("main", 2) }]);
 
         let mut ahead = Desired { runs: vec![run("main", 3)], ..Desired::default() };
-        forget_stop(&mut ahead, &State { containers: vec![state] });
+        forget_stop(&mut ahead, &State { containers: vec![state], ..State::default() });
         assert_eq!(ahead.runs, []);
     }
 }

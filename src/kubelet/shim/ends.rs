@@ -34,16 +34,14 @@ impl Shim {
             match self.ends.get(&name).filter(|end| end.attempt == attempt) {
                 None => {
                     self.ends.insert(name.clone(), End { attempt, stop, since: Instant::now() });
-                    if let Err(error) = Host::ask_to_end(*pid) {
-                        eprintln!("container {name} can't be asked to end: {error}");
-                    }
+                    self.ask(&name, *pid);
                 }
                 Some(end) if end.left().is_zero() => {
                     super::kill_fenced(self.fences.get(&name));
                     let tree = self.tree(&name, *pid)?;
                     self.kill(|pid| tree.contains(&pid))?;
                 }
-                Some(_) => {}
+                Some(_) => self.ask(&name, *pid),
             }
         }
         Ok(())

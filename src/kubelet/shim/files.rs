@@ -41,6 +41,15 @@ pub(crate) struct Run {
     /// How much is kept.
     #[serde(default)]
     pub(crate) log_limits: LogLimits,
+    /// True: at the end of the pod it is asked to end only after all others that are none, and after those that were started after it.
+    #[serde(default)]
+    pub(crate) is_sidecar: bool,
+    /// A command that is run to its end before it is asked to end.
+    #[serde(default)]
+    pub(crate) pre_stop: Option<Vec<String>>,
+    /// How it is asked to end. Absent: as the system does it.
+    #[serde(default)]
+    pub(crate) stop: Option<StopMethod>,
     /// Whom its processes are: `USER` or `USER:GROUP`, names or numbers. Absent: whom the shim is.
     #[serde(default)]
     pub(crate) user: Option<String>,
@@ -53,6 +62,15 @@ pub(crate) struct Run {
     /// Set: this run ends while the others go on; it gets this long to end by itself, from when the shim first sees that.
     #[serde(default)]
     pub(crate) end: Option<Stop>,
+}
+
+/// How a container is asked to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum StopMethod {
+    /// By this signal.
+    Signal(String),
+    /// By a command.
+    Command(Vec<String>),
 }
 
 /// The request to end everything, or one run.

@@ -22,6 +22,14 @@ pub(super) fn launch(run: &Run, pens: io::Result<Pens>) -> Result<i32, Cause> {
     Host::spawn(&mut command, run).map_err(|error| explain(run, &error))
 }
 
+/// Starts a command beside the main process of a run; gives its pid. What it writes is not kept.
+pub(super) fn hook(run: &Run, words: &[String]) -> Result<i32, Cause> {
+    let run = Run { command: words.to_vec(), ..run.clone() };
+    let mut command = command(&run)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Host::spawn(&mut command, &run).map_err(|error| explain(&run, &error))
+}
+
 /// The command of a run, complete but for its streams.
 pub(crate) fn command(run: &Run) -> Result<Command, Cause> {
     let Some((program, arguments)) = run.command.split_first() else {

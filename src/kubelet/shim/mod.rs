@@ -4,6 +4,7 @@
 //! It is single-threaded, without tokio, and reads nothing but files and the outputs of its containers, of which it writes the logs: the lock
 //! on `lock` says that it lives, `bell` wakes it. It ends when nothing runs and nothing is to be started; the kubelet starts another one when that changes.
 
+mod asking;
 mod ends;
 pub(crate) mod files;
 pub(crate) mod launch;
@@ -87,6 +88,10 @@ struct Shim {
     ending: BTreeMap<String, Ended>,
     /// Runs that were asked to end by themselves, by the names of their containers.
     ends: BTreeMap<String, ends::End>,
+    /// How far the containers are that were asked to end.
+    asked: BTreeMap<String, asking::Asking>,
+    /// The commands that were run for that, by their pids, with how they ended.
+    hooks: BTreeMap<i32, Option<Cause>>,
     /// When a stop was first seen.
     stopping: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
@@ -110,6 +115,8 @@ impl Shim {
             written: None,
             ending: BTreeMap::new(),
             ends: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             stopping: None,
             has_children: false,
         })
@@ -131,6 +138,10 @@ impl Shim {
             }
         }
         self.clear_remains()?;
+        if self.desired.stop.is_some() {
+            // What has ended by now may have been what a sidecar waited for.
+            self.stop()?;
+        }
 
         let is_idle = !self.has_children && self.ending.is_empty() && self.running().next().is_none();
         let is_written = self.publish();
@@ -166,6 +177,7 @@ impl Shim {
                 }
             };
             let main = self.running().find(|(_, pid, _)| *pid == ended).map(|(name, _, started_at)| (name.to_owned(), started_at));
+            self.note_end(ended, &cause, main.as_ref().map(|(name, _)| name.as_str()));
             if let Some((name, started_at)) = main {
                 let is_starved = self.fences.get(&name).is_some_and(Fence::ran_out_of_memory);
                 let cause = if is_starved && matches!(cause, Cause::Signaled(_)) { Cause::OomKilled } else { cause };
@@ -205,15 +217,12 @@ impl Shim {
         }
     }
 
-    /// Asks everything to end, once; after the grace period kills whatever is there.
+    /// Asks everything to end, sidecars last; after the grace period kills whatever is there.
     fn stop(&mut self) -> io::Result<()> {
-        if self.stopping.is_none() {
-            self.stopping = Some(Instant::now());
-            for (name, pid, _) in self.running() {
-                if let Err(error) = Host::ask_to_end(pid) {
-                    eprintln!("container {name} can't be asked to end: {error}");
-                }
-            }
+        self.stopping.get_or_insert_with(Instant::now);
+        let due = self.running().filter(|(name, ..)| self.is_due_to_end(name));
+        for (name, pid) in due.map(|(name, pid, _)| (name.to_owned(), pid)).collect::<Vec<_>>() {
+            self.ask(&name, pid);
         }
         if self.has_children && self.grace_left().is_some_and(|left| left.is_zero()) {
             self.kill_all()?;
