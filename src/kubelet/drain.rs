@@ -23,6 +23,8 @@ pub(crate) struct Drains {
     pods: Mutex<BTreeMap<PodUid, Drain>>,
     changed: Notify,
     acknowledgements: Acknowledgements,
+    /// There may be slices that name pods here, though none is known yet.
+    may_be_listed: bool,
 }
 
 /// What all routers have applied: asked and answered through the node session.
@@ -51,9 +53,10 @@ enum Stage {
 }
 
 impl Drains {
-    pub(crate) fn new() -> Arc<Self> {
+    /// `may_be_listed`: this node belongs to a cluster, so that until its slices are known any of them may name any pod here.
+    pub(crate) fn new(may_be_listed: bool) -> Arc<Self> {
         let acknowledgements = Acknowledgements { wanted: watch::Sender::default(), everywhere: watch::Sender::default() };
-        Arc::new(Self { pods: Mutex::default(), changed: Notify::new(), acknowledgements })
+        Arc::new(Self { pods: Mutex::default(), changed: Notify::new(), acknowledgements, may_be_listed })
     }
 
     /// What the session asks and answers.
@@ -108,6 +111,7 @@ impl Drains {
         }
         let slices = cache.list::<EndpointSlice>();
         let endpoints = slices.iter().flat_map(|slice| slice.spec.iter()).flat_map(|spec| &spec.endpoints);
+        let knows_all = !self.may_be_listed || cache.revision() > Revision::ZERO;
         let listed: HashSet<&str> = endpoints.map(|endpoint| endpoint.pod_uid.as_str()).collect();
         let newest_in = |namespace: &str| {
             let metas = slices.iter().filter_map(|slice| slice.metadata.as_ref()).filter(|meta| meta.namespace == namespace);
@@ -118,7 +122,7 @@ impl Drains {
         let everywhere = *self.acknowledgements.everywhere.borrow();
         let mut done = Vec::new();
         for (uid, drain) in pods.iter_mut() {
-            if drain.stage == Stage::Listed && !listed.contains(uid.as_str()) {
+            if drain.stage == Stage::Listed && knows_all && !listed.contains(uid.as_str()) {
                 let revision = newest_in(&drain.namespace);
                 drain.stage = Stage::Left(revision);
                 self.acknowledgements.wanted.send_if_modified(|wanted| {

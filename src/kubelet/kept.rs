@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ use super::os::{Host, Os};
 /// What follows a message: a field that no message has, of four bytes, with the checksum of all before it. Whoever doesn't know it skips it.
 const SEAL: [u8; 2] = [0xc5, 0x3e];
 const SEAL_BYTES: usize = SEAL.len() + 4;
+/// How long a file may wait until it is handed to the disk.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
 
 /// Writes a message, so that a reader sees the old one or this one.
 pub(crate) fn write(path: &Path, message: &impl Message) -> io::Result<()> {
@@ -62,9 +65,10 @@ impl Unsynced {
         self.wake.notify_one();
     }
 
-    /// Hands files to the disk until the token is cancelled.
+    /// Hands files to the disk until the token is cancelled, many at once and not while the pods that they are about are being started.
     pub(crate) async fn run(self: Arc<Self>, token: CancellationToken) {
         while token.run_until_cancelled(self.wake.notified()).await.is_some() {
+            token.run_until_cancelled(tokio::time::sleep(SYNC_DELAY)).await;
             let paths = std::mem::take(&mut *self.paths.lock().unwrap_or_else(PoisonError::into_inner));
             let synced = tokio::task::spawn_blocking(move || paths.iter().for_each(|path| sync(path))).await;
             if let Err(error) = synced {

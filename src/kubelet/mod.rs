@@ -146,7 +146,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let cache = Cache::start(client.clone(), selectors(&config.node_name), &tasks);
     let reporter = Reporter::new(client.clone());
     let execs = runtime::Execs::new(root.clone(), shim_program);
-    let (drains, wakes, finished) = (drain::Drains::new(), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
+    let (drains, wakes, finished) = (drain::Drains::new(root.has_cluster()), Arc::<wakes::Wakes>::default(), Arc::<Finished>::default());
     let (has_joined, stops_all) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let unsynced = Arc::<kept::Unsynced>::default();
     let recorder = Recorder::new(client.clone(), &format!("kubelet/{}", config.node_name), clock.clone(), &tasks);
@@ -273,7 +273,14 @@ impl Kubelet {
     /// A pass that has begun ends: a thread can't be aborted.
     async fn settle(self) {
         let pods = self.pods;
-        let waited = tokio::task::spawn_blocking(move || drop(pods.lock().unwrap_or_else(PoisonError::into_inner))).await;
+        let waited = tokio::task::spawn_blocking(move || {
+            drop(pods.lock().unwrap_or_else(PoisonError::into_inner));
+            // The pass lets go of the pods, and so of the root folder, a moment after it lets go of the lock.
+            while Arc::strong_count(&pods) > 1 {
+                std::thread::yield_now();
+            }
+        });
+        let waited = waited.await;
         if let Err(error) = waited {
             tracing::error!(%error, "the last pass could not be awaited");
         }

@@ -95,6 +95,11 @@ impl Root {
         }
     }
 
+    /// An apiserver was reached once: the pods here are its cluster's.
+    pub(crate) fn has_cluster(&self) -> bool {
+        matches!(self.read_id("cluster-id"), Ok(Some(_)))
+    }
+
     /// A damaged one is taken for none.
     fn read_id(&self, name: &str) -> Result<Option<String>> {
         match std::fs::read(self.path.join(name)) {
@@ -139,11 +144,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::open(folder.path()).unwrap();
         let id = root.instance_id().unwrap();
+        assert!(!root.has_cluster());
         root.belongs_to("c1").unwrap();
         drop(root);
 
         let root = Root::open(folder.path()).unwrap();
         assert_eq!(root.instance_id().unwrap(), id);
+        assert!(root.has_cluster());
         root.belongs_to("c1").unwrap();
         let refusal = root.belongs_to("c2").unwrap_err();
         assert!(matches!(refusal, Error::Precondition(_)), "{refusal}");

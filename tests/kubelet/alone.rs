@@ -1,10 +1,13 @@
 //! A node without an apiserver: it keeps its pods, starts them again, also after a reboot, and tells the truth when it can.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bluebird::api::Resource;
 use bluebird::api::v1::{ClusterEvent, Container, ContainerPort, Pod, PodPhase, RestartPolicy, Service, ServicePort, ServiceSpec};
 use bluebird::client::Client;
+use bluebird::kubelet;
+use bluebird::time::{Clock, to_system_time};
 use serde_json::Value;
 
 use crate::machine::{FOREVER, Machine, main_status, phase, pid, script, terminated, waits_for};
@@ -141,7 +144,7 @@ async fn after_a_reboot_without_an_apiserver_each_pod_goes_on_as_its_situation_a
         if told.iter().any(|(reason, _)| reason == "Lost") {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(told.iter().any(|(reason, note)| reason == "Lost" && note.contains("nobody saw how it ended")), "{told:?}");
     machine.finish().await;
@@ -210,5 +213,31 @@ async fn damaged_notes_of_running_pods_harm_neither_them_nor_their_kubelet() {
         assert_eq!((pid, is_alive(pid)), (first, true), "{name}");
         assert_eq!((main_status(&pod).unwrap().restart_count, pod.status.unwrap().ports), (0, ports), "{name}");
     }
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_an_hour_before_a_restart_holds_up_no_pod() {
+    let mut machine = Machine::new().await;
+    let crashes = machine.create("crashes", RestartPolicy::Always, vec![script("main", "exit 5")]).await;
+    machine.create("runs", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    machine.until("crashes", "backing off", |pod| waits_for(pod, "CrashLoopBackOff")).await;
+    let (_, runs) = machine.running("runs").await;
+    machine.kill_kubelet().await;
+    // What the shims have written is of the hour that comes again.
+    let behind = Clock::from_fn(|| to_system_time(&Clock::system().now()) - Duration::from_secs(3600));
+    let nobody = Client::new("http://127.0.0.1:9").unwrap();
+    let before = seen(&machine.folder_of(&crashes)).unwrap()["attempt"].as_u64();
+    machine.kubelet = Some(kubelet::start(machine.config(), nobody, behind.clone()).await.unwrap());
+    let at = machine.folder_of(&crashes);
+    eventually("another run, alone", || (seen(&at)?["attempt"].as_u64() > before).then_some(())).await;
+    machine.kill_kubelet().await;
+    machine.kubelet = Some(kubelet::start(machine.config(), machine.client.clone(), behind).await.unwrap());
+    let told = machine.until("crashes", "told", |pod| main_status(pod).is_some_and(|main| main.restart_count > 1)).await;
+    let count = main_status(&told).unwrap().restart_count;
+    machine.until("crashes", "started again", |pod| main_status(pod).is_some_and(|main| main.restart_count > count)).await;
+    assert_eq!((pid(&machine.get("runs").await.unwrap()), is_alive(runs)), (Some(runs), true));
+    machine.delete("runs", None).await;
+    machine.until_gone("runs").await;
     machine.finish().await;
 }

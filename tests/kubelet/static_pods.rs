@@ -9,6 +9,7 @@ use bluebird::client::DeleteOptions;
 use bluebird::error::Error;
 
 use crate::machine::{FOREVER, Machine, main_status, phase, pid, state};
+use crate::pods::list_in_slice;
 use crate::processes::{DEADLINE, eventually, is_alive, pid_in};
 
 /// A machine whose kubelets watch a folder, and that folder.
@@ -266,5 +267,25 @@ async fn after_a_reboot_static_pods_start_at_once_and_the_truth_is_told_when_it_
     let main = main_status(&told).unwrap();
     assert_eq!((main.restart_count, main.last_termination.as_ref().unwrap().reason.as_str()), (1, "Lost"));
     assert!(matches!(state(&told), Some(State::Running(_))));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_pod_that_changed_while_no_kubelet_lived_is_not_ended_while_a_slice_names_it() {
+    let (mut machine, files) = watching().await;
+    write(&files.join("web.yaml"), &manifest("web", FOREVER));
+    machine.start_kubelet().await;
+    let old = machine.mirror("web-n1", "running", |pod| pid(pod).is_some()).await;
+    let first = pid(&old).unwrap();
+    let mut slice = list_in_slice(&machine.client, &old).await;
+    machine.kill_kubelet().await;
+    write(&files.join("web.yaml"), &manifest("web", "exec sleep 1000"));
+    machine.start_kubelet().await;
+    machine.mirror("web-n1", "another pod", |pod| pod.meta().uid != old.meta().uid).await;
+    assert!(is_alive(first), "ended while connections may be led to it");
+    slice.spec.as_mut().unwrap().endpoints.clear();
+    machine.client.update(slice).await.unwrap();
+    machine.mirror("web-n1", "running", |pod| pod.meta().uid != old.meta().uid && pid(pod).is_some()).await;
+    assert!(!is_alive(first));
     machine.finish().await;
 }
