@@ -18,4 +18,5 @@ mod self_hosted;
 mod slow_network;
 mod up;
 mod up_output;
+mod upgraded;
 mod variables;
