@@ -33,7 +33,12 @@ impl Process {
 
     /// Processor time used so far by user code and kernel; `None` where this system doesn't tell.
     pub fn cpu(&self) -> Option<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        Self::cpu_of(self.child.id())
+    }
+
+    /// As [`Process::cpu`], of any process.
+    pub fn cpu_of(pid: u32) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         // Linux shows 100 ticks a second to programs, whatever the kernel's own rate is.

@@ -142,6 +142,10 @@ impl Pods {
                 Ok(Some(found)) if found.is_guarded => {
                     tracing::info!(pod = %uid, "adopting a pod that runs");
                     pods.links.wake_at_silence(&uid);
+                    // Whoever was here before may have died between writing what he wanted and saying that it is there.
+                    if let Err(error) = pods.links.processes.ring(&uid) {
+                        tracing::warn!(pod = %uid, %error, "the pod's shim can't be rung");
+                    }
                 }
                 Ok(_) => {}
                 // It is looked at again, and said in its status.

@@ -40,6 +40,26 @@ async fn a_pod_runs_is_reported_ready_and_is_told_its_ports() {
     assert!(!is_alive(pid));
 }
 
+/// A kubelet that is killed between writing what it wants of a shim and ringing it leaves exactly this.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kubelet_wrote_and_never_said_is_done_under_the_next_one() {
+    let mut machine = Machine::new().await;
+    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, main) = machine.running("web").await;
+    machine.kill_kubelet().await;
+    machine.delete("web", Some(1)).await;
+    let desired = machine.folder_of(&pod).join("desired.json");
+    let mut wishes: serde_json::Value = serde_json::from_slice(&std::fs::read(&desired).unwrap()).unwrap();
+    wishes["stop"] = serde_json::json!({ "grace_ms": 1000 });
+    std::fs::write(&desired, wishes.to_string()).unwrap();
+    assert!(is_alive(main), "nobody has rung");
+
+    machine.start_kubelet().await;
+    machine.until_gone("web").await;
+    assert!(!is_alive(main));
+    machine.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_outlives_its_kubelet_and_is_taken_over_with_the_same_pid() {
     let mut machine = Machine::new().await;

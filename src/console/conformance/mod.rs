@@ -47,13 +47,14 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::Conformance) -> 
         run: format!("conformance-{:06x}", fastrand::u32(..0x100_0000)),
         node: node.meta().name.clone(),
         os: status.info.unwrap_or_default().os,
+        capabilities: status.capabilities,
         testapp: args.testapp.clone().unwrap_or_else(|| TESTAPP.to_owned()),
         timeout: args.timeout,
     };
     // From now on Ctrl-C doesn't end the process at once: what was made is removed before.
     let asked_to_end = (console.io.asked_to_end)();
     let outcome = tokio::select! {
-        outcome = play_all(console, &stage, args, &cases, &status.capabilities) => outcome,
+        outcome = play_all(console, &stage, args, &cases) => outcome,
         asked = asked_to_end => Err(asked.map_or_else(Failure::from, |()| Failure::Failed("interrupted".to_owned()))),
     };
     if !args.keep {
@@ -79,18 +80,12 @@ async fn find_node(client: &Client, name: Option<&str>) -> Result<Node> {
     }
 }
 
-async fn play_all(
-    console: &mut Console<'_>,
-    stage: &Stage,
-    args: &args::Conformance,
-    cases: &[&'static Case],
-    capabilities: &[String],
-) -> Result<()> {
+async fn play_all(console: &mut Console<'_>, stage: &Stage, args: &args::Conformance, cases: &[&'static Case]) -> Result<()> {
     let found = column(stage, args.keep).await.map_err(Failure::Failed)?;
     let column = args.column.clone().unwrap_or(found);
     writeln!(console.io.out, "Node {} is {column}; {} cases, {} at once", stage.node, cases.len(), args.parallel)?;
     let mut played = Vec::new();
-    let numbered = cases.iter().enumerate().map(|(number, case)| play(stage, number, case, capabilities, args.keep));
+    let numbered = cases.iter().enumerate().map(|(number, case)| play(stage, number, case, args.keep));
     let mut playing = futures_util::stream::iter(numbered).buffer_unordered(args.parallel.max(1));
     while let Some(one) = playing.next().await {
         writeln!(console.io.out, "{one}")?;
@@ -141,9 +136,9 @@ async fn column(stage: &Stage, keep: bool) -> Result<String, String> {
 }
 
 /// Plays one case from its namespace's beginning to its end.
-async fn play(stage: &Stage, number: usize, case: &'static Case, capabilities: &[String], keep: bool) -> Played {
+async fn play(stage: &Stage, number: usize, case: &'static Case, keep: bool) -> Played {
     let began = Instant::now();
-    let missing = case.needs.iter().find(|need| !capabilities.iter().any(|has| has == *need));
+    let missing = case.needs.iter().find(|need| !stage.capabilities.iter().any(|has| has == *need));
     let outcome = match missing {
         Some(missing) => Outcome::NotHere(missing),
         None => match play_steps(stage, number + 1, case, keep).await {

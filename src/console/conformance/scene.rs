@@ -11,6 +11,7 @@ use super::look;
 use crate::api::manifest::Manifest;
 use crate::api::v1::{
     Container, EndpointSlice, LogsRequest, Namespace, Object, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy, Selector, object,
+    probe::Handler,
 };
 use crate::api::{Kind, ObjectKey};
 use crate::client::{Cache, Client, DeleteOptions};
@@ -35,6 +36,8 @@ pub(super) struct Stage {
     pub(super) run: String,
     pub(super) node: String,
     pub(super) os: String,
+    /// What the node says that it can do.
+    pub(super) capabilities: Vec<String>,
     /// The program, as the node names it.
     pub(super) testapp: String,
     /// How long a step may take.
@@ -173,7 +176,12 @@ impl Scene {
         spec.node_name.clone_from(&self.stage.node);
         spec.termination_grace_period_seconds.get_or_insert(GRACE_SECONDS);
         for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
-            if let Some(program) = container.command.first_mut().filter(|program| *program == "testapp") {
+            let probes = [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
+            let probed = probes.into_iter().flatten().filter_map(|probe| match &mut probe.handler {
+                Some(Handler::Exec(exec)) => exec.command.first_mut(),
+                _ => None,
+            });
+            for program in container.command.first_mut().into_iter().chain(probed).filter(|program| *program == "testapp") {
                 program.clone_from(&self.stage.testapp);
             }
         }

@@ -130,6 +130,11 @@ impl Processes {
         Host::ring(&folder.bell(), "desired").map(drop)
     }
 
+    /// Lets a pod's shim read again what is wanted of it.
+    pub(crate) fn ring(&self, uid: &PodUid) -> io::Result<()> {
+        Host::ring(&self.root.pod(uid).bell(), "desired").map(drop)
+    }
+
     /// For a pod whose shim is gone without having seen the end: kills what is left, and records that.
     pub(crate) fn mark_lost(&self, uid: &PodUid) -> io::Result<()> {
         let folder = self.root.pod(uid);

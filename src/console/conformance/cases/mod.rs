@@ -3,9 +3,11 @@
 mod configuration;
 mod containers;
 mod environment;
+mod limits;
 mod logs;
 mod obstacles;
 mod ports;
+mod probes;
 mod restarts;
 mod start;
 mod stop;
@@ -19,6 +21,8 @@ const AREAS: &[&[Case]] = &[
     restarts::CASES,
     containers::CASES,
     configuration::CASES,
+    probes::CASES,
+    limits::CASES,
     ports::CASES,
     logs::CASES,
     stop::CASES,
