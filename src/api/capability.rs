@@ -20,6 +20,8 @@ pub const RUN_AS: &str = "run-as";
 
 /// Asks containers to end by a signal of their choice.
 pub const STOP_SIGNAL: &str = "stop.signal";
+/// Gives processes a view of the file system in which a volume is at any path.
+pub const ABSOLUTE_MOUNTS: &str = "mounts.absolute";
 
 /// What can be limited, with the capability that enforces it.
 pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
@@ -38,7 +40,12 @@ pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
     spec.all_containers().flat_map(|container| {
         let limits = limits(container).filter(|_| !spec.best_effort_limits);
         let run_as = (!container.run_as.is_empty()).then_some(RUN_AS);
-        let all = std::iter::once(runtime(container)).chain(limits.map(|(_, capability)| capability)).chain(run_as).chain(stop(container));
+        let absolute = container.volume_mounts.iter().any(|mount| is_absolute(&mount.mount_path)).then_some(ABSOLUTE_MOUNTS);
+        let all = std::iter::once(runtime(container))
+            .chain(limits.map(|(_, capability)| capability))
+            .chain(run_as)
+            .chain(stop(container))
+            .chain(absolute);
         all.map(|capability| Need { container: &container.name, capability })
     })
 }
@@ -64,6 +71,12 @@ pub fn unenforced_limits(spec: &PodSpec, capabilities: &[String]) -> Vec<String>
 /// Whether a pod limits anything.
 pub fn has_limits(spec: &PodSpec) -> bool {
     spec.all_containers().any(|container| limits(container).next().is_some())
+}
+
+/// Whether a path is absolute on any operating system: `/data`, `\\host\data`, `C:\data`.
+pub fn is_absolute(path: &str) -> bool {
+    let drive = path.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && path.as_bytes().get(1) == Some(&b':');
+    drive || path.starts_with(['/', '\\'])
 }
 
 fn runtime(container: &Container) -> &'static str {
@@ -118,6 +131,16 @@ mod tests {
         check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS], Some(&lacks("setup", PIDS_LIMITS)), &["pids of setup", "memory of main"]);
         check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS, PIDS_LIMITS], Some(&lacks("main", MEMORY_LIMITS)), &["memory of main"]);
         check(&spec, &[RUNTIME_PROCESS, CPU_LIMITS, PIDS_LIMITS, MEMORY_LIMITS], None, &[]);
+    }
+
+    #[test]
+    fn a_mount_at_an_absolute_path_of_any_system_needs_a_node_that_can_do_it() {
+        for (path, needs) in [("data", false), ("a/c:", false), ("/data", true), ("C:\\data", true), ("\\\\host\\data", true)] {
+            let mount = crate::api::v1::VolumeMount { name: "data".into(), mount_path: path.into() };
+            let spec =
+                PodSpec { containers: vec![Container { volume_mounts: vec![mount], ..container("main", &[]) }], ..Default::default() };
+            assert_eq!(needed(&spec).contains(ABSOLUTE_MOUNTS), needs, "{path}");
+        }
     }
 
     #[test]

@@ -14,7 +14,9 @@ static POOL: LazyLock<DescriptorPool> =
 const ACRONYMS: [&str; 2] = ["TCP", "UDP"];
 
 /// Lists whose items are known by a key: the first of these fields that isn't empty. Applies merge them item by item; all other lists are one value.
-const KEYED_LISTS: [(&str, &[&str]); 5] = [
+const KEYED_LISTS: [(&str, &[&str]); 7] = [
+    ("bluebird.v1.PodSpec.volumes", &["name"]),
+    ("bluebird.v1.Container.volume_mounts", &["mount_path"]),
     ("bluebird.v1.PodSpec.containers", &["name"]),
     ("bluebird.v1.PodSpec.init_containers", &["name"]),
     ("bluebird.v1.Container.env", &["name"]),
@@ -170,8 +172,13 @@ mod tests {
 
     #[test]
     fn of_every_list_of_messages_it_is_decided_whether_its_items_have_keys() {
-        const WITHOUT_KEYS: [&str; 3] =
-            ["bluebird.v1.EndpointSliceSpec.endpoints", "bluebird.v1.Endpoint.ports", "bluebird.v1.Container.env_from"];
+        const WITHOUT_KEYS: [&str; 5] = [
+            "bluebird.v1.EndpointSliceSpec.endpoints",
+            "bluebird.v1.Endpoint.ports",
+            "bluebird.v1.Container.env_from",
+            "bluebird.v1.ConfigMapVolumeSource.items",
+            "bluebird.v1.SecretVolumeSource.items",
+        ];
         fn lists(message: &MessageDescriptor, found: &mut Vec<FieldDescriptor>) {
             for field in message.fields().filter(|field| !matches!(field.name(), "metadata" | "status")) {
                 if let prost_reflect::Kind::Message(inner) = field.kind() {

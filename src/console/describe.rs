@@ -162,6 +162,12 @@ fn describe_pod(page: &mut Page, pod: &Pod) {
         };
         describe_container(page, container, policy, seen, &ports);
     }
+    if !spec.volumes.is_empty() {
+        page.heading("Volumes");
+    }
+    for volume in &spec.volumes {
+        page.inner(&volume.name, &words::volume(volume));
+    }
     page.text(&conditions(&status.conditions));
 }
 
@@ -181,6 +187,9 @@ fn describe_container(page: &mut Page, container: &Container, policy: &str, seen
     }
     for from in &container.env_from {
         page.inner("Env From", &words::variables(from));
+    }
+    for mount in &container.volume_mounts {
+        page.inner("Mount", &format!("{} at {}", mount.name, mount.mount_path));
     }
     if let Some(resources) = &container.resources {
         page.inner("Requests", &or_none(&words::labels(&resources.requests)));

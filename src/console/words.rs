@@ -193,6 +193,18 @@ pub(super) fn variables(from: &EnvFromSource) -> String {
     format!("{kind} {object}{named}{}", if_optional(optional))
 }
 
+/// `emptyDir`, `hostPath /data`, `Secret db`
+pub(super) fn volume(volume: &Volume) -> String {
+    use volume::Source;
+    match &volume.source {
+        None => String::new(),
+        Some(Source::EmptyDir(_)) => "emptyDir".to_owned(),
+        Some(Source::HostPath(host)) => format!("hostPath {}", host.path),
+        Some(Source::ConfigMap(map)) => format!("ConfigMap {}{}", map.name, if_optional(map.optional)),
+        Some(Source::Secret(secret)) => format!("Secret {}{}", secret.secret_name, if_optional(secret.optional)),
+    }
+}
+
 fn if_optional(optional: bool) -> &'static str {
     if optional { " (optional)" } else { "" }
 }

@@ -1,7 +1,7 @@
 //! What a container is told: its environment, its command, and where it starts.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::configuration::{self, Configuration, Lacking};
 use super::os::{Host, Os};
@@ -42,6 +42,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) uid: &'a PodUid,
     /// All ports of the pod.
     pub(crate) ports: &'a [AssignedPort],
+    /// Where the volumes are that the container mounts, by the names of variables.
+    pub(crate) volumes: &'a [(String, PathBuf)],
     /// The pod's namespace.
     pub(crate) namespace: &'a str,
     /// What the pod uses of that.
@@ -67,6 +69,9 @@ pub(crate) fn environment<'a>(
     }
     if let Some(first) = own.first() {
         set(&mut all, "PORT".to_owned(), first.port.to_string());
+    }
+    for (name, path) in surroundings.volumes {
+        set(&mut all, name.clone(), path.to_string_lossy().into_owned());
     }
     for from in &container.env_from {
         for (name, value) in configuration::variables(from, surroundings.namespace, surroundings.configuration)? {
@@ -146,8 +151,15 @@ mod tests {
         let base = vec![("PATH".to_owned(), "/bin".to_owned())];
         let ports = [port("main", "http", 20001), port("main", "admin-2", 20002), port("side", "http-s", 20003)];
         let configuration = configuration();
-        let surroundings =
-            Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &ports, namespace: "", configuration: &configuration };
+        let surroundings = Surroundings {
+            base: &base,
+            root: Path::new("/r"),
+            uid: &uid,
+            ports: &ports,
+            namespace: "",
+            volumes: &[],
+            configuration: &configuration,
+        };
         let all = environment(container, services, &surroundings).unwrap();
         for (name, value) in expected {
             assert_eq!(get(&all, name), Some(*value), "{name} in {all:?}");
@@ -230,8 +242,15 @@ mod tests {
     fn what_a_variable_lacks_is_told_without_what_is_secret() {
         let lacking = |env: EnvVar| {
             let (uid, base, configuration) = (PodUid::new("u1").unwrap(), Vec::new(), configuration());
-            let surroundings =
-                Surroundings { base: &base, root: Path::new("/r"), uid: &uid, ports: &[], namespace: "", configuration: &configuration };
+            let surroundings = Surroundings {
+                base: &base,
+                root: Path::new("/r"),
+                uid: &uid,
+                ports: &[],
+                namespace: "",
+                volumes: &[],
+                configuration: &configuration,
+            };
             environment(&Container { env: vec![env], ..Default::default() }, [], &surroundings).unwrap_err()
         };
         let missing = |text: &str| Lacking::Missing(text.to_owned());

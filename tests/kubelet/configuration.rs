@@ -11,18 +11,18 @@ use bluebird::kubelet;
 use bluebird::time::Clock;
 
 use crate::machine::{Machine, main_status, pid, state};
-use crate::processes::{eventually, is_alive, kill_hard, shims};
+use crate::processes::{DEADLINE, eventually, is_alive, kill_hard, shims};
 
 /// A pod of the test's node, as YAML, whose container main runs a script and has these further lines.
-fn pod(name: &str, script: &str, lines: &str) -> String {
+pub(crate) fn pod(name: &str, script: &str, lines: &str) -> String {
     let script = script.replace("$$", "$$$$");
     let head =
         format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: n1\n  terminationGracePeriodSeconds: 1\n");
     format!("{head}  containers:\n  - name: main\n    command: [sh, -c, \"{script}\"]\n{lines}---\n")
 }
 
-const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {COLOUR: blue}\n---\n";
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: hunter2}\n---\n";
+pub(crate) const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {COLOUR: blue}\n---\n";
+pub(crate) const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: hunter2}\n---\n";
 const ENV: &str = "    envFrom: [{configMapRef: {name: web}, prefix: WEB_}]
     env:
     - {name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}
@@ -31,9 +31,24 @@ const ENV: &str = "    envFrom: [{configMapRef: {name: web}, prefix: WEB_}]
 ";
 
 impl Machine {
-    async fn apply(&self, text: &str) {
+    pub(crate) async fn apply(&self, text: &str) {
         let objects = manifest::parse(text, "test").expect("a right manifest");
         self.client.apply(objects, "test", false).await.expect("it can be applied");
+    }
+
+    /// Waits for an event with this reason whose note contains a text.
+    pub(crate) async fn until_event(&self, reason: &str, text: &str) {
+        let found = tokio::time::timeout(DEADLINE, async {
+            loop {
+                let events = self.client.list::<ClusterEvent>("").await.unwrap();
+                let specs = events.iter().filter_map(|event| event.spec.as_ref());
+                if specs.into_iter().any(|spec| spec.reason == reason && spec.note.contains(text)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("there never was an event {reason} with {text:?}"));
     }
 
     /// What a file in a pod's own folder says, as soon as it says something.

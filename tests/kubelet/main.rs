@@ -15,3 +15,4 @@ mod processes;
 mod shim;
 mod static_pods;
 mod users;
+mod volumes;

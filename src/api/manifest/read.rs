@@ -124,7 +124,9 @@ impl<'a> Reader<'a> {
                 self.fault(node.line, path, format!("can't stand beside {}", schema::field_name(&other)));
                 continue;
             }
-            if matches!(node.value, Value::Null) {
+            // As in Kubernetes, a word that is left empty is left out.
+            let is_no_word = matches!(field.kind(), prost_reflect::Kind::Enum(_)) && is_empty(&node.value);
+            if is_no_word || matches!(node.value, Value::Null) {
                 continue;
             }
             if let Some(value) = self.field(&field, node, &path) {

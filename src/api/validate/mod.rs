@@ -11,6 +11,7 @@ mod pod;
 mod probe;
 mod service;
 mod update;
+mod volumes;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::env;
 use super::faults::{Faults, Path};
 use super::meta::{check_conditions, check_labels, check_quantities};
-use super::{names, probe};
+use super::{names, probe, volumes};
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec, PodStatus, Protocol, ResourceRequirements, RestartBackoff, RestartPolicy};
 use crate::api::{capability, quantity};
 
@@ -58,6 +58,7 @@ fn check_spec(path: &Path<'_>, spec: &PodSpec, faults: &mut Faults) {
         faults.check(&path.field("node_name"), &spec.node_name, names::dns_subdomain);
     }
     check_labels(&path.field("node_selector"), &spec.node_selector, faults);
+    volumes::check(path, spec, faults);
 }
 
 fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) {

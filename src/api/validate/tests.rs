@@ -453,3 +453,78 @@ fn a_user_is_a_name_or_a_number_with_or_without_a_group() {
         check(&with(wrong), "pod.spec.containers[0].run_as", "a user: USER or USER:GROUP");
     }
 }
+
+#[test]
+fn a_volume_is_one_thing_that_can_be() {
+    use volume::Source;
+    let with = |source: Option<Source>| {
+        let volume = Volume { name: "data".into(), source };
+        pod(|_, spec| spec.volumes = vec![volume])
+    };
+    let host = |path: &str| with(Some(Source::HostPath(HostPathVolumeSource { path: path.into(), r#type: 0 })));
+    let items = |paths: &[&str]| {
+        let items = paths.iter().map(|path| KeyToPath { key: "a".into(), path: (*path).into() }).collect();
+        with(Some(Source::Secret(SecretVolumeSource { secret_name: "db".into(), items, optional: false })))
+    };
+    let path = |rest: &str| format!("pod.spec.volumes[0]{rest}");
+    check(&with(None), &path(""), "empty_dir, host_path, config_map or secret");
+    for right in ["/data", "C:\\data", "\\\\host\\share"] {
+        assert_eq!(validate(&host(right)), [], "{right}");
+    }
+    for wrong in ["", "data", "../data", "/data/../etc", "C:\\..\\x"] {
+        check(&host(wrong), &path(".host_path.path"), "not an absolute path without");
+    }
+    assert_eq!(validate(&items(&["a", "b/c", "b/d"])), []);
+    for wrong in ["", "/etc", "../x", "a/../b", "a//b", "./a", "C:a", "a\\b"] {
+        check(&items(&[wrong]), &path(".secret.items[0].path"), "not a relative path");
+    }
+    check(&items(&["..data"]), &path(".secret.items[0].path"), "begins with \"..\"");
+    check(&items(&["a", "A/b"]), &path(".secret.items[1].path"), "clashes with \"a\"");
+    let twice = pod(|_, spec| {
+        let volume = Volume { name: "data".into(), source: Some(Source::EmptyDir(EmptyDirVolumeSource {})) };
+        spec.volumes = vec![volume.clone(), volume];
+    });
+    check(&twice, "pod.spec.volumes[1].name", "stands in [0] already");
+}
+
+#[test]
+fn mounts_of_a_pod_do_not_get_into_each_others_way() {
+    let with = |mounts: &[&[(&str, &str)]]| {
+        pod(|_, spec| {
+            let source = || Some(volume::Source::EmptyDir(EmptyDirVolumeSource {}));
+            spec.volumes = ["a", "b"].map(|name| Volume { name: name.into(), source: source() }).to_vec();
+            let first = spec.containers.remove(0);
+            spec.containers =
+                (0..mounts.len()).map(|index| Container { name: format!("c{index}"), ports: vec![], ..first.clone() }).collect();
+            for (container, mounts) in spec.containers.iter_mut().zip(mounts) {
+                let mount = |(name, path): &(&str, &str)| VolumeMount { name: (*name).into(), mount_path: (*path).into() };
+                container.volume_mounts = mounts.iter().map(mount).collect();
+            }
+        })
+    };
+    let path = |container: usize, mount: usize, field: &str| format!("pod.spec.containers[{container}].volume_mounts[{mount}].{field}");
+    assert_eq!(validate(&with(&[&[("a", "x"), ("b", "y/z"), ("a", "/abs")], &[("a", "x"), ("b", "/abs")]])), []);
+    check(&with(&[&[("c", "x")]]), &path(0, 0, "name"), "no volume \"c\"");
+    check(&with(&[&[("a", "../x")]]), &path(0, 0, "mount_path"), "not a relative path");
+    check(&with(&[&[("a", "/x/../y")]]), &path(0, 0, "mount_path"), "neither \"..\"");
+    check(&with(&[&[("a", "x"), ("b", "x")]]), &path(0, 1, "mount_path"), "stands here already");
+    check(&with(&[&[("a", "/x"), ("b", "/x")]]), &path(0, 1, "mount_path"), "stands here already");
+    check(&with(&[&[("a", "x"), ("b", "X/y")]]), &path(0, 1, "mount_path"), "clashes with \"x\", where \"a\" is");
+    check(&with(&[&[("a", "x/y")], &[("b", "x")]]), &path(1, 0, "mount_path"), "clashes with \"x/y\"");
+    check(&with(&[&[("a", "x")], &[("b", "x")]]), &path(1, 0, "mount_path"), "clashes with \"x\"");
+}
+
+#[test]
+fn a_container_with_a_user_of_its_own_mounts_only_what_is_the_nodes() {
+    let with = |source: volume::Source| {
+        pod(|_, spec| {
+            spec.volumes = vec![Volume { name: "data".into(), source: Some(source) }];
+            spec.containers[0].run_as = "web".into();
+            spec.containers[0].volume_mounts = vec![VolumeMount { name: "data".into(), mount_path: "data".into() }];
+        })
+    };
+    let host = HostPathVolumeSource { path: "/srv".into(), r#type: 0 };
+    assert_eq!(validate(&with(volume::Source::HostPath(host))), []);
+    let own = with(volume::Source::EmptyDir(EmptyDirVolumeSource {}));
+    check(&own, "pod.spec.containers[0].volume_mounts[0].name", "run_as");
+}

@@ -50,6 +50,7 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
         ("restart_policy", old.restart_policy == new.restart_policy),
         ("termination_grace_period_seconds", old.termination_grace_period_seconds == new.termination_grace_period_seconds),
         ("node_selector", old.node_selector == new.node_selector),
+        ("volumes", old.volumes == new.volumes),
         ("best_effort_limits", old.best_effort_limits == new.best_effort_limits),
     ] {
         if !is_same {
@@ -79,6 +80,7 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         restart_backoff,
         env_from,
         run_as,
+        volume_mounts,
     } = old;
     for (field, is_same) in [
         ("name", *name == new.name),
@@ -97,6 +99,7 @@ fn check_container(path: &Path<'_>, old: &Container, new: &Container, faults: &m
         ("restart_backoff", *restart_backoff == new.restart_backoff),
         ("env_from", *env_from == new.env_from),
         ("run_as", *run_as == new.run_as),
+        ("volume_mounts", *volume_mounts == new.volume_mounts),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

@@ -1,13 +1,24 @@
 use std::collections::BTreeSet;
 
 use super::{config_map, secret};
-use crate::api::v1::{Container, Pod, env_from_source, env_var_source};
+use crate::api::v1::{Container, Pod, Volume, env_from_source, env_var_source, volume};
 use crate::api::{ObjectKey, Resource as _};
 
 /// Every ConfigMap and Secret that a pod names.
 pub(crate) fn used_by(pod: &Pod) -> BTreeSet<ObjectKey> {
     let namespace = &pod.meta().namespace;
-    pod.spec.iter().flat_map(|spec| spec.all_containers()).flat_map(|container| used_by_container(container, namespace)).collect()
+    let Some(spec) = &pod.spec else { return BTreeSet::new() };
+    let by_containers = spec.all_containers().flat_map(|container| used_by_container(container, namespace));
+    by_containers.chain(spec.volumes.iter().filter_map(|volume| used_by_volume(volume, namespace))).collect()
+}
+
+/// The ConfigMap or Secret whose values a volume has.
+pub(crate) fn used_by_volume(volume: &Volume, namespace: &str) -> Option<ObjectKey> {
+    match volume.source.as_ref()? {
+        volume::Source::ConfigMap(map) => Some(config_map(namespace, &map.name)),
+        volume::Source::Secret(from) => Some(secret(namespace, &from.secret_name)),
+        volume::Source::EmptyDir(_) | volume::Source::HostPath(_) => None,
+    }
 }
 
 fn used_by_container(container: &Container, namespace: &str) -> Vec<ObjectKey> {

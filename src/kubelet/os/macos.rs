@@ -12,7 +12,7 @@ use nix::libc;
 
 use crate::kubelet::shim::files::Run;
 
-use super::{Known, Os, Process, Reaped, unix};
+use super::{Access, Files, Known, Os, Process, Reaped, unix};
 
 /// macOS.
 #[derive(Debug)]
@@ -117,6 +117,22 @@ impl Os for Host {
 
     fn create_private_file(path: &Path) -> io::Result<File> {
         unix::create_private_file(path)
+    }
+
+    fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()> {
+        unix::files::write_files(folder, files, access)
+    }
+
+    fn has_files(folder: &Path) -> bool {
+        unix::files::has_files(folder)
+    }
+
+    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
+        unix::files::link(folder, path, target)
+    }
+
+    fn remove_folder(path: &Path) -> io::Result<()> {
+        unix::files::remove_folder(path)
     }
 
     fn detach() -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Everything that differs from one operating system to another: the trait [`Os`], which the type `Host` of each file implements. What a
 //! system lacks it says by [`Os::CAPABILITIES`] or `io::ErrorKind::Unsupported`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -93,6 +94,18 @@ pub(crate) enum Reaped {
     NoChildren,
 }
 
+/// Files by their paths, which have `/` between their parts.
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+
+/// Who may read files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Their owner.
+    Private,
+    /// Everybody who gets to their folder.
+    Readable,
+}
+
 /// An operating system, as the kubelet and its shims use it.
 pub(crate) trait Os {
     /// What every machine with this system can do, and others might not: capabilities of a node.
@@ -141,6 +154,19 @@ pub(crate) trait Os {
     fn replace(old: &Path, new: &Path) -> io::Result<()> {
         std::fs::rename(new, old)
     }
+
+    /// Makes a folder, which exists, have exactly these files and whoever `access` says able to read them: all at once where
+    /// the node has the capability `volumes.atomic`, else one after the other, each whole. Files that are so already are left alone.
+    fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()>;
+
+    /// Whether a folder has files that [`Os::write_files`] has written.
+    fn has_files(folder: &Path) -> bool;
+
+    /// Makes a link at a path below a folder, and the folders on the way to it; a link that is there is replaced, anything else is an error.
+    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()>;
+
+    /// Removes a folder with all that is in it, if there is one: links, and not what they lead to.
+    fn remove_folder(path: &Path) -> io::Result<()>;
 
     /// Leaves the session of whoever started this process, and ignores what a terminal or a service supervisor sends to end it.
     fn detach() -> io::Result<()>;

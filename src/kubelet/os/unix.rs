@@ -1,5 +1,6 @@
 //! What Linux and macOS share.
 
+pub(super) mod files;
 pub(super) mod guard;
 mod guarded;
 mod output;
@@ -32,7 +33,7 @@ pub(crate) use raw_terminal::{RawTerminal, terminal_resizes};
 use super::{Heard, Reaped};
 
 /// What every such machine can do.
-pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process", "stop.signal"];
+pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process", "stop.signal", "volumes.atomic"];
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.

@@ -11,6 +11,7 @@ mod output;
 mod pipe;
 mod process;
 mod raw_terminal;
+mod volume;
 
 use std::fs::File;
 use std::io;
@@ -26,7 +27,7 @@ use windows_sys::core::BOOL;
 
 use raw_terminal::RawTerminal;
 
-use super::{Os, Process, Reaped};
+use super::{Access, Files, Os, Process, Reaped};
 use crate::kubelet::shim::CONTAINER_VARIABLE;
 use crate::kubelet::shim::files::Run;
 
@@ -88,6 +89,25 @@ impl Os for Host {
     /// As private as its folder.
     fn create_private_file(path: &Path) -> io::Result<File> {
         File::create(path)
+    }
+
+    fn write_files(folder: &Path, files: &Files, _: Access) -> io::Result<()> {
+        volume::write_files(folder, files)
+    }
+
+    fn has_files(folder: &Path) -> bool {
+        volume::has_files(folder)
+    }
+
+    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
+        volume::link(folder, path, target)
+    }
+
+    fn remove_folder(path: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn replace(old: &Path, new: &Path) -> io::Result<()> {

@@ -21,6 +21,7 @@ use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
 use crate::kubelet::static_pods::is_static;
 use crate::kubelet::uid::PodUid;
+use crate::kubelet::volumes::Volumes;
 use crate::kubelet::{lifecycle, limits};
 
 /// The longest wait before the first and before any new attempt to complete a deletion.
@@ -73,10 +74,17 @@ impl Pods {
 
     fn configure(&mut self, uid: &PodUid) -> io::Result<bool> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
+        let Some(pod) = &entry.pod else { return Ok(true) };
         if entry.is_outdated() {
             let folder = self.links.root.pod(uid);
+            let refreshed = Volumes { pod, folder: &folder, configuration: &entry.configuration }.refresh();
+            if let Err(error) = &refreshed {
+                self.links.recorder.event(subject(pod), EventType::Warning, "FailedMount", error.to_string());
+            }
             entry.save_configuration(&folder)?;
             self.links.unsynced.add(folder.configuration());
+            // What could not be written is not up to date.
+            refreshed.inspect_err(|_| entry.configured = 0)?;
         }
         Ok(true)
     }
@@ -101,8 +109,8 @@ impl Pods {
                 entry.blocked.remove(container);
                 Ok(run)
             }
-            Err(lacking) => {
-                entry.block(container, attempt, explain(lacking), now);
+            Err((reason, lacking)) => {
+                entry.block(container, attempt, explain(reason, lacking), now);
                 Ok(None)
             }
         }
@@ -209,21 +217,25 @@ impl Links {
         name: &str,
         attempt: Attempt,
         services: &[Cached<Service>],
-    ) -> std::result::Result<Option<Run>, Lacking> {
+    ) -> std::result::Result<Option<Run>, (&'static str, Lacking)> {
         let Some(pod) = &entry.pod else { return Ok(None) };
         let container = pod.spec.as_ref().and_then(|spec| spec.all_containers().find(|container| container.name == name));
         let Some(container) = container else { return Ok(None) };
         let folder = self.root.pod(uid);
         let base = environment::as_user(&self.base_environment, &container.run_as);
+        let volumes = Volumes { pod, folder: &folder, configuration: &entry.configuration };
+        volumes.mount(container).map_err(|lacking| ("FailedMount", lacking))?;
         let surroundings = Surroundings {
             base: &base,
             root: self.root.path(),
             uid,
             ports: &entry.ports,
+            volumes: &volumes.variables(container),
             namespace: &pod.meta().namespace,
             configuration: &entry.configuration,
         };
-        let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings)?;
+        let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
+        let env = env.map_err(|lacking| ("CreateContainerConfigError", lacking))?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
         let limits = limits::of(container);
         Ok(Some(Run {
@@ -247,10 +259,10 @@ impl Links {
 }
 
 /// As a container that waits tells it.
-fn explain(lacking: Lacking) -> (&'static str, String) {
+fn explain(reason: &'static str, lacking: Lacking) -> (&'static str, String) {
     match lacking {
         Lacking::Unknown => ("ContainerCreating", String::new()),
-        Lacking::Missing(message) => ("CreateContainerConfigError", message),
+        Lacking::Missing(message) => (reason, message),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) configuration: Configuration,
     /// They are not to be older than this: that of the pod when it was first seen.
     pub(super) since: Revision,
-    /// How many changes of the configuration are in the folder.
+    /// How many changes of the configuration are in the folder, as far as this kubelet has seen to it.
     pub(super) configured: u64,
     /// Containers that can't be asked for, since something that they need can't be had.
     pub(super) blocked: BTreeMap<String, Blocked>,
@@ -87,9 +87,8 @@ impl Entry {
         let finished = pod.as_ref().and_then(|pod| Some(pod.status.as_ref()?.phase())).filter(|phase| phase::is_finished(*phase));
         let uses = pod.as_ref().map(configuration::used_by).unwrap_or_default();
         let configuration = Configuration::from_folder(folder);
-        let configured = configuration.changes();
         let ports = ports.unwrap_or_default().ports;
-        let mut entry = Self { pod, finished, is_prepared, ports, uses, configuration, configured, ..Self::default() };
+        let mut entry = Self { pod, finished, is_prepared, ports, uses, configuration, ..Self::default() };
         entry.kept = entry.to_keep();
         entry.health = health::read(folder);
         entry.kept_health = entry.health.clone();

@@ -157,10 +157,7 @@ impl Processes {
             // It costs little, and the next kubelet tries again.
             tracing::warn!(pod = %uid, %error, "a control group of the pod can't be removed");
         }
-        match std::fs::remove_dir_all(self.root.pod(uid).path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        Host::remove_folder(self.root.pod(uid).path())
     }
 
     /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.

@@ -241,6 +241,16 @@ impl PodFolder {
         self.0.join("configuration.binpb")
     }
 
+    /// The folder of the pod's volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
+    }
+
+    /// A volume of the pod's own.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
     /// The folder that containers start in.
     pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")

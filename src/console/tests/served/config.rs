@@ -61,3 +61,39 @@ async fn no_error_about_a_secret_tells_what_it_holds() {
     }
     served.apiserver.shutdown().await;
 }
+
+#[tokio::test]
+async fn describe_says_where_variables_and_files_of_a_pod_come_from() {
+    let served = Served::start().await;
+    served
+        .apply(
+            "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - name: main
+    command: [serve]
+    envFrom: [{configMapRef: {name: web, optional: true}, prefix: WEB_}]
+    env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: db, key: password}}}]
+    volumeMounts: [{name: data, mountPath: data/cache}, {name: keys, mountPath: keys}]
+  volumes:
+  - {name: data, hostPath: {path: /srv, type: \"\"}}
+  - {name: keys, secret: {secretName: db, items: [{key: password, path: secret/password}]}}
+",
+        )
+        .await;
+    let page = columns(&served.print("describe pod web").await);
+    for line in [
+        "Env: PASSWORD from key password of Secret db",
+        "Env From: ConfigMap web, as WEB_* (optional)",
+        "Mount: data at data/cache",
+        "Volumes:",
+        "data: hostPath /srv",
+        "keys: Secret db",
+    ] {
+        assert!(page.iter().any(|found| found == line), "{line:?} is missing in {page:?}");
+    }
+    served.apiserver.shutdown().await;
+}

@@ -1,0 +1,150 @@
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+fn files(files: &[(&str, &str)]) -> Files {
+    files.iter().map(|(path, content)| ((*path).to_owned(), content.as_bytes().to_vec())).collect()
+}
+
+/// What a reader finds in a folder: names that begin with `..` are ours.
+fn found(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with(".."));
+    names.sort();
+    names
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_volume_has_exactly_the_files_that_were_written_last_with_their_modes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(!has_files(folder));
+    write_files(folder, &files(&[("a", "1"), ("sub/dir/b", "2"), ("old", "")]), Access::Private).unwrap();
+    assert!(has_files(folder));
+    assert_eq!((found(folder), read(folder.join("sub/dir/b"))), (vec!["a".into(), "old".into(), "sub".into()], "2".to_owned()));
+    let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().mode() & 0o777;
+    assert_eq!([mode("."), mode("a"), mode("sub"), mode("sub/dir"), mode("sub/dir/b")], [0o700, 0o600, 0o700, 0o700, 0o600]);
+
+    write_files(folder, &files(&[("a", "3"), ("new", "4")]), Access::Readable).unwrap();
+    assert_eq!((found(folder), read(folder.join("a"))), (vec!["a".into(), "new".into()], "3".to_owned()));
+    assert_eq!([mode("."), mode("a")], [0o755, 0o644]);
+    write_files(folder, &Files::new(), Access::Readable).unwrap();
+    assert_eq!(found(folder), Vec::<String>::new());
+    let states: Vec<u64> = states(folder).unwrap();
+    assert_eq!(states, [2, 3], "the one before stays for who is just reading in it");
+}
+
+#[test]
+fn files_that_are_so_already_are_left_alone_and_what_was_changed_in_them_is_set_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let wanted = files(&[("a", "1"), ("b", "2")]);
+    write_files(folder, &wanted, Access::Readable).unwrap();
+    let inode = fs::metadata(folder.join("a")).unwrap().ino();
+    write_files(folder, &wanted, Access::Readable).unwrap();
+    assert_eq!(fs::metadata(folder.join("a")).unwrap().ino(), inode);
+    fs::write(folder.join("a"), "mine").unwrap();
+    fs::remove_file(folder.join("b")).unwrap();
+    write_files(folder, &wanted, Access::Readable).unwrap();
+    assert_eq!((read(folder.join("a")), read(folder.join("b"))), ("1".to_owned(), "2".to_owned()));
+}
+
+/// Whoever holds the present state open, as a program that was started in the volume does, sees both files of one state.
+#[test]
+fn all_files_switch_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = |number: usize| files(&[("a", &number.to_string()), ("b", &number.to_string())]);
+    write_files(folder.path(), &state(0), Access::Readable).unwrap();
+    let is_over = AtomicBool::new(false);
+    let pairs = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut pairs = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let data = fs::read_link(folder.path().join(DATA)).unwrap();
+                let pair = ["a", "b"].map(|name| fs::read_to_string(folder.path().join(&data).join(name)));
+                // Two changes may have come since the link was read.
+                if let [Ok(a), Ok(b)] = pair {
+                    pairs.push((a, b));
+                }
+            }
+            pairs
+        });
+        for number in 1..300 {
+            write_files(folder.path(), &state(number), Access::Readable).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(!pairs.is_empty());
+    assert!(pairs.iter().all(|(a, b)| a == b), "{pairs:?}");
+}
+
+#[test]
+fn a_volume_that_was_made_read_only_is_written_and_removed_all_the_same() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("volume");
+    fs::create_dir(&folder).unwrap();
+    for content in ["1", "2", "3"] {
+        write_files(&folder, &files(&[("sub/a", content)]), Access::Private).unwrap();
+        assert_eq!(read(folder.join("sub/a")), content);
+        for path in ["sub", "."] {
+            fs::set_permissions(folder.join(path), Permissions::from_mode(0o500)).unwrap();
+        }
+    }
+    remove_folder(&folder).unwrap();
+    assert!(!folder.exists());
+    remove_folder(&folder).unwrap();
+}
+
+#[test]
+fn a_state_that_cannot_be_written_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_files(folder, &files(&[("a", "1")]), Access::Readable).unwrap();
+    let too_long = "n".repeat(300);
+    write_files(folder, &files(&[("a", "2"), (&too_long, "")]), Access::Readable).unwrap_err();
+    assert_eq!((read(folder.join("a")), states(folder).unwrap()), ("1".to_owned(), vec![1]));
+}
+
+#[test]
+fn a_link_is_made_below_its_folder_and_leads_where_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for target in ["../one", "../two", "../two"] {
+        link(folder, "etc/web/config", Path::new(target)).unwrap();
+        assert_eq!(fs::read_link(folder.join("etc/web/config")).unwrap(), Path::new(target));
+    }
+    link(folder, "data", Path::new("/var")).unwrap();
+    fs::write(folder.join("file"), "").unwrap();
+    for path in ["file", "file/below", "etc/web"] {
+        let error = link(folder, path, Path::new("x")).unwrap_err();
+        assert!(error.to_string().contains("something else is at"), "{path}: {error}");
+    }
+}
+
+#[test]
+fn no_link_that_a_container_has_prepared_is_followed() {
+    let parent = tempfile::tempdir().unwrap();
+    let (work, outside) = (parent.path().join("work"), parent.path().join("outside"));
+    for folder in [&work, &outside] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(outside.join("precious"), "1").unwrap();
+    symlink(&outside, work.join("trap")).unwrap();
+    let error = link(&work, "trap/config", Path::new("x")).unwrap_err();
+    assert!(error.to_string().contains("something else is at \"trap\""), "{error}");
+    assert_eq!(found(&outside), ["precious"]);
+    symlink(outside.join("precious"), work.join("mount")).unwrap();
+    link(&work, "mount", Path::new("x")).unwrap();
+    remove_folder(&work).unwrap();
+    assert_eq!(read(outside.join("precious")), "1");
+    let prepared = parent.path().join("prepared");
+    symlink(&outside, &prepared).unwrap();
+    link(&prepared, "config", Path::new("x")).unwrap_err();
+    assert_eq!(found(&outside), ["precious"]);
+}
