@@ -1,6 +1,7 @@
 //! `WorkloadService`: asks the node of a pod for a stream, and passes it on.
 
 mod exec;
+mod port_forward;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -16,7 +17,8 @@ use super::stopping_error;
 use super::tunnels::Asked;
 use crate::api::v1::tunnel_request::Message;
 use crate::api::v1::{
-    ExecRequest, ExecResponse, LogsRequest, LogsResponse, ObjectRef, ObjectRefusal, OpenTunnel, Pod, TunnelResponse, open_tunnel,
+    ExecRequest, ExecResponse, LogsRequest, LogsResponse, ObjectRef, ObjectRefusal, OpenTunnel, Pod, PortForwardRequest,
+    PortForwardResponse, TunnelResponse, open_tunnel,
 };
 use crate::api::{Kind, ObjectKey, Resource as _};
 use crate::error::{Error, Result};
@@ -63,6 +65,12 @@ impl WorkloadService for Workloads {
 
     async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Self::ExecStream>, Status> {
         exec::exec(self, request.into_inner()).await
+    }
+
+    type PortForwardStream = Responses<PortForwardResponse>;
+
+    async fn port_forward(&self, request: Request<Streaming<PortForwardRequest>>) -> Result<Response<Self::PortForwardStream>, Status> {
+        port_forward::port_forward(self, request.into_inner()).await
     }
 }
 

@@ -21,8 +21,9 @@ use super::servers::{Server, Servers, Used};
 use crate::api::v1::{
     self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, ExecRequest,
     ExecResponse, ExecStart, GetRequest, JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object,
-    PutMirrorRequest, RemoveMirrorRequest, Selector, SessionRequest, SessionResponse, TunnelRequest, TunnelResponse, UpdateRequest,
-    UpdateStatusRequest, WatchRequest, WatchResponse, exec_request, update_status_result,
+    PortForwardRequest, PortForwardResponse, PortForwardStart, PutMirrorRequest, RemoveMirrorRequest, Selector, SessionRequest,
+    SessionResponse, TunnelRequest, TunnelResponse, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse, exec_request,
+    port_forward_request, update_status_result,
 };
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
@@ -85,6 +86,9 @@ pub struct Listed {
     /// Watch from here to go on without a gap.
     pub revision: Revision,
 }
+
+/// What is sent through a stream both ways.
+type Requests<Q> = stream::Chain<stream::Iter<std::array::IntoIter<Q, 1>>, ReceiverStream<Q>>;
 
 /// Whether a request may be sent again when nobody knows whether it was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,17 +306,30 @@ impl Client {
     }
 
     /// Runs a command in a container, on a connection of its own. What it is to read goes into the sender; dropping that closes its input. Dropping the answers
-    /// ends the command. Servers are asked
-    /// in turn until one has the session of the pod's node, as long as it is certain that none has run the command.
+    /// ends the command. Servers are asked in turn until one has the session of the pod's node, as long as it is certain that none has run the command.
     pub async fn exec(&self, start: ExecStart) -> Result<(mpsc::Sender<ExecRequest>, Incoming<ExecResponse>)> {
+        let start = ExecRequest { message: Some(exec_request::Message::Start(start)) };
+        self.both_ways(start, |channel, requests| async move { workload_service(channel).exec(requests).await }).await
+    }
+
+    /// Opens a connection to a port of a pod, over a connection of its own. Dropping the sender says that nothing more comes; dropping the answers cuts the
+    /// connection. Servers are asked as for [`Client::exec`].
+    pub async fn port_forward(&self, start: PortForwardStart) -> Result<(mpsc::Sender<PortForwardRequest>, Incoming<PortForwardResponse>)> {
+        let start = PortForwardRequest { message: Some(port_forward_request::Message::Start(start)) };
+        self.both_ways(start, |channel, requests| async move { workload_service(channel).port_forward(requests).await }).await
+    }
+
+    async fn both_ways<Q, T, A>(&self, start: Q, send: impl Fn(Channel, Requests<Q>) -> A) -> Result<(mpsc::Sender<Q>, Incoming<T>)>
+    where
+        Q: Clone + Send + 'static,
+        A: Future<Output = Result<Response<Streaming<T>>, Status>>,
+    {
         let mut failures = Vec::new();
         for servers in self.servers.each() {
             let used = Used::new(&Servers::new(vec![servers.now().apart()]));
             let (inputs, requests) = mpsc::channel(INPUTS);
-            let start = ExecRequest { message: Some(exec_request::Message::Start(start.clone())) };
-            let requests = stream::iter([start]).chain(ReceiverStream::new(requests));
-            let deadline = Instant::now() + UNARY_DEADLINE;
-            match attempt(&used, deadline, workload_service(used.server().channel.clone()).exec(requests)).await {
+            let requests = stream::iter([start.clone()]).chain(ReceiverStream::new(requests));
+            match attempt(&used, Instant::now() + UNARY_DEADLINE, send(used.server().channel.clone(), requests)).await {
                 Err(error @ (Error::NotDone(_) | Error::Elsewhere { .. })) => failures.push(error.to_string()),
                 answer => return answer.map(|answer| (inputs, Incoming::new(answer, used))),
             }

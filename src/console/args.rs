@@ -48,6 +48,8 @@ pub(super) enum Command {
     Logs(Logs),
     /// Run a command in a container of a pod
     Exec(Exec),
+    /// Make ports of a pod or a service reachable on this machine
+    PortForward(PortForward),
     /// Write all objects to a file, for `apiserver restore`, while the cluster goes on
     Backup(Backup),
     /// Ask a node to show that it keeps every promise that the spec of a pod makes
@@ -282,6 +284,18 @@ pub(super) struct Exec {
     /// The program and its arguments. No shell looks at them
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "For instance: bluebird port-forward service/hello 8080:80")]
+pub(super) struct PortForward {
+    /// A pod, or service/NAME: then each connection goes to one of its ready pods
+    #[arg(value_name = "POD|service/NAME")]
+    pub(super) target: String,
+    /// The port of the pod or service, a number or a name, and before it where to listen on this machine: the same number if not given, any free port
+    /// if it is empty, 0, or the port is named
+    #[arg(value_name = "[LOCAL:]PORT", required = true)]
+    pub(super) ports: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,7 @@ mod get;
 mod input;
 mod logs;
 mod page;
+mod port_forward;
 mod progress;
 mod rows;
 mod screen;
@@ -146,6 +147,7 @@ impl Console<'_> {
             Command::Logs(args) => logs::run(self, &args).await,
             Command::Conformance(args) => conformance::run(self, &args).await,
             Command::Exec(args) => exec::run(self, args).await,
+            Command::PortForward(args) => port_forward::run(self, &args).await,
             Command::Backup(args) => backup::run(self, &args).await,
             Command::Store(command) => store::run(self, &command),
             Command::Explain(args) => explain::run(self, &args),

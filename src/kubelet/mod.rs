@@ -12,6 +12,7 @@ mod configuration;
 mod drain;
 mod environment;
 mod exec;
+mod forward;
 mod kept;
 mod lifecycle;
 mod limits;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::exec;
 use super::logs::Logs;
 use super::runtime::Execs;
+use super::{exec, forward};
 use crate::api::v1::{ObjectRefusal, OpenTunnel, TunnelRequest, TunnelResponse, open_tunnel, tunnel_request};
 use crate::client::{Client, Incoming};
 use crate::error::Result;
@@ -16,6 +16,8 @@ use crate::error::Result;
 const PIECES: usize = 4;
 /// How many commands may run for people at the same time; probes don't count.
 const MAX_COMMANDS: usize = 100;
+/// How many connections may lead to ports of pods.
+const MAX_CONNECTIONS: usize = 1_000;
 
 /// Why something can't be had, as the code of a gRPC status and a sentence.
 pub(crate) type Refusal = (tonic::Code, String);
@@ -26,11 +28,12 @@ pub(crate) struct Tunnels {
     logs: Logs,
     execs: Arc<Execs>,
     commands: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
 }
 
 impl Tunnels {
     pub(crate) fn new(logs: Logs, execs: Arc<Execs>) -> Self {
-        Self { logs, execs, commands: Arc::new(Semaphore::new(MAX_COMMANDS)) }
+        Self { logs, execs, commands: Arc::new(Semaphore::new(MAX_COMMANDS)), connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     /// Serves one tunnel, to its end on either side. `client` asks the server that asked for the tunnel.
@@ -71,6 +74,10 @@ impl Tunnels {
             Some(open_tunnel::Request::Exec(start)) => match self.commands.try_acquire() {
                 Ok(_permit) => exec::serve(&self.execs, start, &pieces, &mut incoming).await,
                 Err(_) => Err((tonic::Code::ResourceExhausted, format!("{MAX_COMMANDS} commands run on this node already"))),
+            },
+            Some(open_tunnel::Request::PortForward(start)) => match self.connections.try_acquire() {
+                Ok(_permit) => forward::serve(start, &pieces, &mut incoming).await,
+                Err(_) => Err((tonic::Code::ResourceExhausted, format!("{MAX_CONNECTIONS} connections lead to this node already"))),
             },
             None => Err((tonic::Code::Unimplemented, "this kubelet doesn't know what is asked for".to_owned())),
         };

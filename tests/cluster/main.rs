@@ -7,6 +7,7 @@ mod exec;
 mod faults;
 mod objects;
 mod pods;
+mod port_forward;
 mod routing;
 mod several;
 mod steps;
