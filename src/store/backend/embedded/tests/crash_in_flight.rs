@@ -39,6 +39,12 @@ fn live(disk: Arc<FaultyDisk>, folder: &Path) -> Option<Heard> {
                 heard.seen.push(seen);
             }
         }
+        // The trouble comes once, perhaps just now: of two more, one after the other, the second finds a disk in order.
+        for name in ["last-but-one", "last"] {
+            let (outcome, seen) = commit(store.clone(), transaction([put(pod(name, "", &[]))])).await;
+            heard.answers.push(outcome);
+            heard.seen.push(seen);
+        }
         store.close().await;
         Some(heard)
     })
@@ -141,6 +147,6 @@ fn a_disk_that_is_full_at_any_operation_loses_nothing_that_anybody_of_many_heard
     at_every_operation(Trouble::Error(ErrorKind::StorageFull), |heard, what| {
         let went_on = |answer: &Result<Committed>| !matches!(answer, Err(Error::Exhausted { .. } | Error::Unavailable(_)));
         let failed_sync = heard.answers.iter().any(|answer| matches!(answer, Err(Error::Unavailable(_))));
-        assert!(failed_sync || heard.answers.iter().rev().take(9).all(went_on), "{what}");
+        assert!(failed_sync || heard.answers.last().is_none_or(went_on), "{what}");
     });
 }
