@@ -44,8 +44,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 pub use arguments::Arguments;
 pub use node::{address_towards, default_node_name};
@@ -122,6 +122,8 @@ pub struct Kubelet {
     tasks: Arc<Tasks>,
     reports: Tasks,
     pods: Arc<Mutex<Pods>>,
+    /// Locked for as long as any part of the kubelet has it.
+    root: Weak<Root>,
     wakes: Arc<wakes::Wakes>,
     stops_all: Arc<AtomicBool>,
     refusal: watch::Receiver<Option<Error>>,
@@ -135,6 +137,7 @@ pub struct Kubelet {
 /// Precondition when the root folder can't be used, or another kubelet uses it; Invalid for a configuration that can't be.
 pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubelet> {
     let root = Arc::new(Root::open(&config.root_dir)?);
+    let held = Arc::downgrade(&root);
     let unusable = |error: std::io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", root.path().display()));
     let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
@@ -230,7 +233,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
             woken.all();
         }
     });
-    Ok(Kubelet { tasks, reports, pods, wakes, stops_all, refusal, _ends: token.drop_guard() })
+    Ok(Kubelet { tasks, reports, pods, root: held, wakes, stops_all, refusal, _ends: token.drop_guard() })
 }
 
 /// The pods of the node; and all services and endpoint slices, for the routes, in the same order of revisions.
@@ -272,19 +275,21 @@ impl Kubelet {
         self.settle().await;
     }
 
-    /// A pass that has begun ends: a thread can't be aborted.
+    /// What has begun in a thread ends: it can't be aborted. Then nobody has the root folder any more.
     async fn settle(self) {
-        let pods = self.pods;
+        let (pods, root) = (self.pods, self.root);
         let waited = tokio::task::spawn_blocking(move || {
-            drop(pods.lock().unwrap_or_else(PoisonError::into_inner));
-            // The pass lets go of the pods, and so of the root folder, a moment after it lets go of the lock.
-            while Arc::strong_count(&pods) > 1 {
+            drop(pods);
+            let began = Instant::now();
+            while root.strong_count() > 0 && began.elapsed() < SHUTDOWN_GRACE {
                 std::thread::yield_now();
             }
+            root.strong_count() == 0
         });
-        let waited = waited.await;
-        if let Err(error) = waited {
-            tracing::error!(%error, "the last pass could not be awaited");
+        match waited.await {
+            Ok(true) => {}
+            Ok(false) => tracing::error!("a part of the kubelet that has ended still holds the root folder"),
+            Err(error) => tracing::error!(%error, "the last pass could not be awaited"),
         }
     }
 }

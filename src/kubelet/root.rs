@@ -13,7 +13,16 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Root {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+/// Said, and not left to the closing of the file: a process that is being started at that moment has a copy of it until it executes its program.
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the root folder can't be unlocked before this process has ended");
+        }
+    }
 }
 
 impl Root {
@@ -28,7 +37,7 @@ impl Root {
         Host::make_private_folder(&path.join("pods")).map_err(unusable)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => Ok(Self { path, lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Precondition(format!(
                 "another kubelet uses the root folder {}; give each kubelet of a machine its own with --root-dir",
                 path.display()
@@ -135,6 +144,16 @@ mod tests {
         let first = Root::open(folder.path()).unwrap();
         let refusal = Root::open(folder.path()).unwrap_err();
         assert!(refusal.to_string().contains("another kubelet uses the root folder"), "{refusal}");
+        drop(first);
+        Root::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_root_folder_is_free_when_its_kubelet_is_gone_though_a_process_that_was_just_being_started_has_a_copy_of_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Root::open(folder.path()).unwrap();
+        // As a process has it between fork and exec.
+        let _copy = first.lock.try_clone().unwrap();
         drop(first);
         Root::open(folder.path()).unwrap();
     }

@@ -120,12 +120,12 @@ async fn a_process_that_writes_without_end_takes_bounded_disk_and_its_newest_lin
 async fn what_is_written_in_the_grace_period_after_the_main_process_has_ended_is_logged() {
     let mut pod = Fixture::new();
     let go = pod.path("go");
-    let late = format!("(trap '' TERM; while [ ! -e {} ]; do sleep 0.01; done; echo late) &", go.display());
-    let run = pod.script("main", 0, &format!("{late} trap 'exit 0' TERM; echo ready; wait"));
+    let late = format!("(trap '' TERM; echo ready; while [ ! -e {} ]; do sleep 0.01; done; echo late) &", go.display());
+    let run = pod.script("main", 0, &format!("trap 'exit 0' TERM; {late} wait"));
     pod.want(std::slice::from_ref(&run), None);
     pod.start();
     let main = pod.running("main", 0).await;
-    eventually("the trap", || (pod.log("main", 0) == "ready\n").then_some(())).await;
+    eventually("the traps", || (pod.log("main", 0) == "ready\n").then_some(())).await;
     pod.want(&[run], Some(600_000));
     eventually("the end of the main process", || (!is_alive(main)).then_some(())).await;
     std::fs::write(go, "").unwrap();

@@ -128,8 +128,12 @@ async fn until_a_startup_probe_has_passed_the_others_wait_and_so_do_the_containe
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_never_starts_up_is_ended_and_its_pod_fails_by_its_policy() {
     let machine = Machine::new().await;
-    let main =
-        Container { startup_probe: every_second(exec("exit 5")), ..script("main", "trap 'exit 0' TERM; while :; do sleep 0.01; done") };
+    let ready = machine.folder.path().join("ready");
+    // Whatever it returns when it is asked to end, which it has to be able to hear first.
+    let fails = format!("until [ -e {} ]; do sleep 0.01; done; exit 5", ready.display());
+    let probe = Probe { timeout_seconds: 60, ..every_second(exec(&fails)).unwrap() };
+    let runs = format!("trap 'exit 0' TERM; : > {}; while :; do sleep 0.01; done", ready.display());
+    let main = Container { startup_probe: Some(probe), ..script("main", &runs) };
     machine.create("never", RestartPolicy::Never, vec![main]).await;
     let pod = machine.until("never", "failed", |pod| crate::machine::phase(pod) == bluebird::api::v1::PodPhase::Failed).await;
     let ended = crate::machine::terminated(&pod).unwrap();
