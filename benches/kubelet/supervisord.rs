@@ -57,12 +57,9 @@ impl Supervisord {
         let folder = tempfile::tempdir()?;
         let port = bluebird::testing::free_port();
         let mut config = format!(
-            "[supervisord]\nnodaemon=true\nuser=root\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={}\n",
+            "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={}\n",
             folder.path().join("pid").display()
         );
-        if !nix::unistd::Uid::effective().is_root() {
-            config = config.replace("user=root\n", "");
-        }
         write!(config, "[inet_http_server]\nport=127.0.0.1:{port}\n[rpcinterface:supervisor]\n")?;
         writeln!(config, "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface")?;
         // As a pod of the bench: no time to be sure that it runs, killed at once, its words kept.
