@@ -1,6 +1,5 @@
 //! What `bluebird up` says, answers and returns, as people and scripts see it.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -94,7 +93,7 @@ async fn get(url: &str) -> std::io::Result<String> {
 
 /// Whether a process runs that has this text in its command line.
 #[cfg(target_os = "linux")]
-fn runs(text: &Path) -> bool {
+fn runs(text: &std::path::Path) -> bool {
     let processes = std::fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
     let mut commands = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     commands.any(|command| String::from_utf8_lossy(&command).contains(&*text.to_string_lossy()))

@@ -141,65 +141,7 @@ impl Os for Host {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
     }
 
-    fn make_bell(path: &Path) -> io::Result<()> {
-        unix::make_bell(path)
-    }
-
-    fn ring(path: &Path, word: &str) -> io::Result<bool> {
-        unix::ring(path, word)
-    }
-
-    async fn silence(path: &Path) -> io::Result<()> {
-        unix::silence(path).await
-    }
-
-    fn make_private_folder(path: &Path) -> io::Result<()> {
-        unix::make_private_folder(path)
-    }
-
-    fn create_private_file(path: &Path) -> io::Result<File> {
-        unix::create_private_file(path)
-    }
-
-    fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()> {
-        unix::files::write_files(folder, files, access)
-    }
-
-    fn has_files(folder: &Path) -> bool {
-        unix::files::has_files(folder)
-    }
-
-    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
-        unix::files::link(folder, path, target)
-    }
-
-    fn remove_folder(path: &Path) -> io::Result<()> {
-        unix::files::remove_folder(path)
-    }
-
-    fn detach() -> io::Result<()> {
-        unix::detach()
-    }
-
-    fn guard(arguments: &[String]) -> io::Result<()> {
-        unix::guard::main(arguments)
-    }
-
-    fn raw_terminal() -> io::Result<Option<unix::RawTerminal>> {
-        unix::RawTerminal::begin()
-    }
-
-    fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
-        unix::terminal_resizes()
-    }
-
-    fn reap() -> io::Result<Reaped> {
-        unix::reap()
-    }
-
-    fn ask_to_end(main: i32) -> io::Result<()> {
-        unix::ask_to_end(main)
-    }
+    unix::shared!();
 
     /// Only a descendant: its number may have become a stranger's since it was seen.
     fn kill(pid: i32) -> io::Result<()> {
