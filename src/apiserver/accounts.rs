@@ -26,7 +26,7 @@ pub(super) enum Origin {
     /// Everybody who comes from an address, whatever the port. Of an IPv6 address the first half counts: a machine has all the others below it.
     Address(IpAddr),
     /// Everybody who comes over the unix socket.
-    #[cfg_attr(windows, expect(dead_code, reason = "it serves TCP only"))]
+    #[allow(dead_code, reason = "not every system serves on a socket")]
     Socket,
     /// The kubelet of a node, wherever it is and whoever else is there.
     Node(Box<str>),
