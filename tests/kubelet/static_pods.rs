@@ -116,10 +116,20 @@ async fn files_run_pods_without_any_apiserver_and_never_two_of_one_name() {
         "spec": {"containers": [{"name": "main", "command": ["sh", "-c", format!("touch {}; exec sleep 1000", at.join("other").display())]}]}
     }).to_string());
     eventually("the second file's pod", || at.join("other").exists().then_some(())).await;
-    pid_in(&at.join("second")).await;
+    let second = pid_in(&at.join("second")).await;
+
+    // As editors save: the old file is moved away, and the new one put there.
+    let text = manifest("web", &alone_in(&at, "second"));
+    for round in 0..20 {
+        std::fs::rename(files.join("shop.yml"), files.join("shop.yml~")).unwrap();
+        write(&files.join("4913"), &text);
+        write(&files.join("shop.yml"), &format!("{text}# saved {round} times\n"));
+    }
+    write(&files.join("after.yaml"), &manifest("after", &format!("touch {}; exec sleep 1000", at.join("after").display())));
+    eventually("a look after that", || at.join("after").exists().then_some(())).await;
+    assert!(is_alive(second) && pid_in(&at.join("second")).await == second, "saving is no change");
 
     // A broken file, an empty one while it is written, and a vanished folder change nothing.
-    let second = pid_in(&at.join("second")).await;
     write(&files.join("shop.yml"), "kind: [");
     write(&files.join("shop.yml"), "");
     write(&files.join("last.yaml"), &manifest("last", &format!("touch {}; exec sleep 1000", at.join("last").display())));

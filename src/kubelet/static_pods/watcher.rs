@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Chosen, Folder, StaticPods, subject};
@@ -13,9 +13,14 @@ use crate::client::Recorder;
 
 /// How often the folder is read though nobody told of a change: what stands behind links and on file systems of others changes silently.
 const RESCAN: Duration = Duration::from_secs(20);
-/// A file that is being written is given this long without a change, a few times.
+/// What differs from before counts when the folder says the same again after this long: where changes are told, and where they are not, which is on slower
+/// file systems. A folder that never says the same twice is taken as it is after so many looks.
 const SETTLING: Duration = Duration::from_millis(50);
+const SETTLING_UNTOLD: Duration = Duration::from_millis(500);
 const SETTLINGS: usize = 20;
+
+/// What the folder says: its pods, and what is wrong.
+type Found = (StaticPods, Vec<String>);
 
 /// Reads the folder whenever it changes, and tells which static pods there are.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl Watcher {
     /// Looks for the first time. `before` are the static pods of an earlier kubelet.
     pub(crate) async fn begin(&mut self, before: StaticPods) {
         self.chosen.send_replace(Arc::new(before));
-        self.faults = self.look().await;
+        self.look(SETTLING).await;
         self.faults.iter().for_each(|fault| tracing::warn!("{fault}"));
     }
 
@@ -59,14 +64,10 @@ impl Watcher {
                 () = changed.notified() => true,
                 _ = rescan.tick() => false,
             };
-            for _ in 0..if is_told { SETTLINGS } else { 0 } {
-                if timeout(SETTLING, changed.notified()).await.is_err() {
-                    break;
-                }
+            let (before, told) = (self.chosen.borrow().clone(), self.faults.clone());
+            if token.run_until_cancelled(self.look(if is_told { SETTLING } else { SETTLING_UNTOLD })).await.is_none() {
+                return;
             }
-            let before = self.chosen.borrow().clone();
-            let (told, found) = (std::mem::take(&mut self.faults), self.look().await);
-            self.faults = found;
             if self.faults != told {
                 self.faults.iter().for_each(|fault| tracing::warn!("{fault}"));
                 self.record(&recorder);
@@ -81,25 +82,22 @@ impl Watcher {
         }
     }
 
-    async fn look(&mut self) -> Vec<String> {
-        let (folder, before) = (self.folder.clone(), self.chosen.borrow().clone());
-        let Some(folder) = folder else {
+    async fn look(&mut self, pause: Duration) {
+        let Some(folder) = self.folder.clone() else {
             self.chosen.send_replace(Arc::default());
-            return Vec::new();
+            return;
         };
-        match tokio::task::spawn_blocking(move || folder.look(&before)).await {
-            Ok((chosen, faults)) => {
-                self.chosen.send_if_modified(|known| {
-                    let differs = **known != chosen;
-                    if differs {
-                        *known = Arc::new(chosen);
-                    }
-                    differs
-                });
-                faults
+        let known = self.chosen.borrow().clone();
+        let before = ((*known).clone(), self.faults.clone());
+        let (chosen, faults) = settled(&before, pause, || read(folder.clone(), known.clone())).await;
+        self.chosen.send_if_modified(|known| {
+            let differs = **known != chosen;
+            if differs {
+                *known = Arc::new(chosen);
             }
-            Err(error) => vec![format!("the folder of static pods can't be looked at: {error}")],
-        }
+            differs
+        });
+        self.faults = faults;
     }
 
     fn record(&self, recorder: &Recorder) {
@@ -128,5 +126,76 @@ impl Watcher {
                 None
             }
         }
+    }
+}
+
+async fn read(folder: Arc<Folder>, before: Arc<StaticPods>) -> Found {
+    let known = before.clone();
+    match tokio::task::spawn_blocking(move || folder.look(&known)).await {
+        Ok(found) => found,
+        Err(error) => ((*before).clone(), vec![format!("the folder of static pods can't be looked at: {error}")]),
+    }
+}
+
+/// What two looks agree on. Between them an editor may have moved a file away and not yet put the new one there, or a file is there by half.
+async fn settled<L: Future<Output = Found>>(before: &Found, pause: Duration, mut look: impl FnMut() -> L) -> Found {
+    let mut found = look().await;
+    for _ in 0..SETTLINGS {
+        if found == *before {
+            break;
+        }
+        sleep(pause).await;
+        let again = look().await;
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubelet::static_pods::choose::choose;
+    use crate::kubelet::static_pods::manifest;
+
+    fn found(names: &[&str]) -> Found {
+        let text = |name: &&str| {
+            format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: main, command: [sleep, '60']}}]}}\n"
+            )
+        };
+        let all = names.iter().map(text).collect::<Vec<_>>().join("---\n");
+        choose(&StaticPods::new(), [("all.yaml".to_owned(), manifest::read("all.yaml", &all, "n1"))].into())
+    }
+
+    /// What comes of looks that say this one after the other, the last one for ever; and how many looks it took.
+    async fn check(before: &[&str], looks: &[&[&str]], expected: &[&str], number: usize) {
+        let mut count = 0;
+        let look = || {
+            let now = looks[count.min(looks.len() - 1)];
+            count += 1;
+            async move { found(now) }
+        };
+        assert_eq!(settled(&found(before), SETTLING, look).await, found(expected), "{looks:?}");
+        assert_eq!(count, number, "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_file_is_away_for_a_moment_or_there_by_half_stays() {
+        check(&["web", "db"], &[&["web", "db"]], &["web", "db"], 1).await;
+        check(&["web", "db"], &[&["db"], &["web", "db"]], &["web", "db"], 2).await;
+        check(&["web"], &[&["web", "db"], &["web", "db"]], &["web", "db"], 2).await;
+        check(&["web"], &[&[], &["other"], &["other"]], &["other"], 3).await;
+        check(&["web"], &[&[], &[]], &[], 2).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_never_settles_is_taken_as_it_is_in_the_end() {
+        let names: Vec<String> = (0..50).map(|number| format!("p{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let looks: Vec<&[&str]> = names.chunks(1).collect();
+        check(&["web"], &looks, &[names[SETTLINGS]], SETTLINGS + 1).await;
     }
 }

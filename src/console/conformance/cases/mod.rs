@@ -10,6 +10,7 @@ mod ports;
 mod probes;
 mod restarts;
 mod start;
+mod static_pods;
 mod stop;
 
 use super::case::Case;
@@ -26,6 +27,7 @@ const AREAS: &[&[Case]] = &[
     ports::CASES,
     logs::CASES,
     stop::CASES,
+    static_pods::CASES,
 ];
 
 /// All cases, area after area.
