@@ -20,6 +20,8 @@ pub const RUN_AS: &str = "run-as";
 
 /// Asks containers to end by a signal of their choice.
 pub const STOP_SIGNAL: &str = "stop.signal";
+/// Asks containers to end by Ctrl-Break.
+pub const STOP_CTRL_BREAK: &str = "stop.ctrl-break";
 /// Gives processes a view of the file system in which a volume is at any path.
 pub const ABSOLUTE_MOUNTS: &str = "mounts.absolute";
 
@@ -86,7 +88,8 @@ fn runtime(container: &Container) -> &'static str {
 fn stop(container: &Container) -> Option<&'static str> {
     match container.lifecycle.as_ref()?.stop.as_ref()?.method.as_ref()? {
         stop_method::Method::Signal(_) => Some(STOP_SIGNAL),
-        stop_method::Method::Command(_) => None,
+        stop_method::Method::CtrlBreak(_) => Some(STOP_CTRL_BREAK),
+        stop_method::Method::Command(_) | stop_method::Method::Http(_) => None,
     }
 }
 
@@ -103,7 +106,7 @@ fn has(capabilities: &[String], needed: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1::ResourceRequirements;
+    use crate::api::v1::{HttpGetAction, Lifecycle, ResourceRequirements, StopMethod};
 
     fn container(name: &str, limits: &[&str]) -> Container {
         let limits = limits.iter().map(|resource| ((*resource).to_owned(), "1".to_owned())).collect();
@@ -140,6 +143,21 @@ mod tests {
             let spec =
                 PodSpec { containers: vec![Container { volume_mounts: vec![mount], ..container("main", &[]) }], ..Default::default() };
             assert_eq!(needed(&spec).contains(ABSOLUTE_MOUNTS), needs, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_way_to_end_that_not_every_system_has_needs_a_node_that_has_it() {
+        let signal = stop_method::Method::Signal("SIGINT".into());
+        for (method, need) in [
+            (signal, Some(STOP_SIGNAL)),
+            (stop_method::Method::CtrlBreak(true), Some(STOP_CTRL_BREAK)),
+            (stop_method::Method::Http(HttpGetAction::default()), None),
+        ] {
+            let stop = Some(StopMethod { method: Some(method) });
+            let asked = Container { lifecycle: Some(Lifecycle { stop, pre_stop: None }), ..container("main", &[]) };
+            let needed = needed(&PodSpec { containers: vec![asked], ..Default::default() });
+            assert_eq!(needed, BTreeSet::from_iter([RUNTIME_PROCESS].into_iter().chain(need)));
         }
     }
 

@@ -60,6 +60,7 @@ fn default_pod(pod: &mut v1::Pod) {
         spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
         for container in spec.all_containers_mut() {
             container.restart_backoff.iter_mut().for_each(default_backoff);
+            container.lifecycle.iter_mut().for_each(default_lifecycle);
             for probe in [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe] {
                 probe.iter_mut().for_each(default_probe);
             }
@@ -90,10 +91,24 @@ fn default_probe(probe: &mut v1::Probe) {
         }
     }
     if let Some(v1::probe::Handler::HttpGet(action)) = &mut probe.handler {
-        for (text, default) in [(&mut action.path, "/"), (&mut action.scheme, "HTTP")] {
-            if text.is_empty() {
-                *text = default.to_owned();
-            }
+        default_http(action);
+    }
+}
+
+fn default_lifecycle(lifecycle: &mut v1::Lifecycle) {
+    let before = lifecycle.pre_stop.as_mut().and_then(|pre_stop| pre_stop.handler.as_mut());
+    if let Some(v1::lifecycle_handler::Handler::HttpGet(action)) = before {
+        default_http(action);
+    }
+    if let Some(v1::stop_method::Method::Http(action)) = lifecycle.stop.as_mut().and_then(|stop| stop.method.as_mut()) {
+        default_http(action);
+    }
+}
+
+fn default_http(action: &mut v1::HttpGetAction) {
+    for (text, default) in [(&mut action.path, "/"), (&mut action.scheme, "HTTP")] {
+        if text.is_empty() {
+            *text = default.to_owned();
         }
     }
 }

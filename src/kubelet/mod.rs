@@ -295,21 +295,20 @@ impl Kubelet {
 }
 
 /// Does what this program is started for by a kubelet, if that is what it was started for, and ends: `shim FOLDER` guards a pod, `exec-guard …` a command
-/// that was started in a container.
+/// that was started in a container, and `http-get …` asks a container to end.
 pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let words: Vec<String> = arguments.iter().skip(2).map(|word| word.to_string_lossy().into_owned()).collect();
     match arguments.get(1).and_then(|role| role.to_str()) {
         Some("shim") => shim::main(arguments),
-        Some(os::GUARD_ROLE) => {
-            let words: Vec<String> = arguments.iter().skip(2).map(|word| word.to_string_lossy().into_owned()).collect();
-            match Host::guard(&words) {
-                Ok(()) => std::process::exit(0),
-                Err(error) => {
-                    eprintln!("a command can't be guarded: {error}");
-                    std::process::exit(1);
-                }
+        Some(shim::get::ROLE) => shim::get::main(&words),
+        Some(os::GUARD_ROLE) => match Host::guard(&words) {
+            Ok(()) => std::process::exit(0),
+            Err(error) => {
+                eprintln!("a command can't be guarded: {error}");
+                std::process::exit(1);
             }
-        }
+        },
         _ => {}
     }
 }

@@ -397,6 +397,7 @@ impl Links {
             }
         }
         self.observe_health(uid, entry, found.as_ref());
+        events::tell_failures(&self.recorder, entry, found.as_ref().map_or(&[], |found| &found.state.failures));
         let grace = entry.pod.as_ref().map(observe::grace_of).unwrap_or_default();
         entry.observed =
             found.map(|found| observe::observed(&found, entry.is_prepared, entry.is_outdated(), grace, &entry.blocked, &entry.health));

@@ -27,6 +27,16 @@ type Port = (bool, u16);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PortTaken(pub(crate) String);
 
+/// What a port of a container means: a number, the name of one of its TCP ports, or nothing for its first. `assigned` are those of the pod.
+pub(crate) fn number_of(port: &str, container: &str, assigned: &[AssignedPort]) -> Option<u16> {
+    if let Ok(number) = port.parse() {
+        return Some(number);
+    }
+    let mut own = assigned.iter().filter(|known| known.container == container && known.protocol() != Protocol::Udp);
+    let found = own.find(|known| port.is_empty() || known.name == port)?;
+    u16::try_from(found.port).ok()
+}
+
 impl Ports {
     /// None taken. Kubelets of one machine get along better when each begins its search elsewhere.
     pub(crate) fn new(address: IpAddr) -> Self {

@@ -73,7 +73,7 @@ fn check_container(path: &Path<'_>, container: &Container, faults: &mut Faults) 
         check_backoff(&path.field("restart_backoff"), backoff, faults);
     }
     if let Some(lifecycle) = &container.lifecycle {
-        super::lifecycle::check(&path.field("lifecycle"), lifecycle, faults);
+        super::lifecycle::check(&path.field("lifecycle"), lifecycle, container, faults);
     }
     if !container.run_as.is_empty() {
         faults.check(&path.field("run_as"), &container.run_as, names::user);

@@ -62,7 +62,7 @@ pub(super) fn check_exec(path: &Path<'_>, action: &ExecAction, faults: &mut Faul
     action.command.iter().enumerate().for_each(|(index, word)| check_no_nul(&command.index(index), word, faults));
 }
 
-fn check_http(path: &Path<'_>, action: &HttpGetAction, container: &Container, faults: &mut Faults) {
+pub(super) fn check_http(path: &Path<'_>, action: &HttpGetAction, container: &Container, faults: &mut Faults) {
     check_port(&path.field("port"), &action.port, container, faults);
     check_host(&path.field("host"), &action.host, faults);
     if !action.path.starts_with('/') || action.path.contains(|c: char| c.is_whitespace() || c.is_control()) {

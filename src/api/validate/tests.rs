@@ -431,14 +431,22 @@ fn a_variable_has_one_source_that_can_be() {
 }
 
 #[test]
-fn a_container_ends_by_a_signal_or_a_command_that_there_is() {
+fn a_container_ends_in_a_way_that_there_is() {
     let with = |lifecycle: Lifecycle| pod(|_, spec| spec.containers[0].lifecycle = Some(lifecycle));
     let stop = |method| with(Lifecycle { stop: Some(StopMethod { method }), ..Default::default() });
     let path = |field: &str| format!("pod.spec.containers[0].lifecycle.{field}");
     let right = stop(Some(stop_method::Method::Signal("SIGINT".into())));
     assert_eq!(validate(&right), []);
     check(&stop(Some(stop_method::Method::Signal("INT".into()))), &path("stop.signal"), "there are SIGHUP, SIGINT");
-    check(&stop(None), &path("stop"), "signal or command");
+    check(&stop(None), &path("stop"), "signal, command, http or ctrl_break");
+    assert_eq!(validate(&stop(Some(stop_method::Method::CtrlBreak(true)))), []);
+    check(&stop(Some(stop_method::Method::CtrlBreak(false))), &path("stop.ctrl_break"), "must be true");
+    let get = |port: &str| HttpGetAction { port: port.into(), ..Default::default() };
+    assert_eq!(validate(&stop(Some(stop_method::Method::Http(get("8080"))))), []);
+    check(&stop(Some(stop_method::Method::Http(get("admin")))), &path("stop.http.port"), "nor the name of a TCP port");
+    let pre_stop = |handler| with(Lifecycle { pre_stop: Some(LifecycleHandler { handler: Some(handler) }), ..Default::default() });
+    assert_eq!(validate(&pre_stop(lifecycle_handler::Handler::HttpGet(get("8080")))), []);
+    check(&pre_stop(lifecycle_handler::Handler::HttpGet(get("admin"))), &path("pre_stop.http_get.port"), "nor the name of a TCP port");
     check(&stop(Some(stop_method::Method::Command(ExecAction::default()))), &path("stop.command.command"), "must name the program");
     check(&with(Lifecycle { pre_stop: Some(LifecycleHandler::default()), ..Default::default() }), &path("pre_stop"), "must say what to do");
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use futures_util::Stream;
@@ -84,6 +84,10 @@ impl Os for Host {
 
     fn ask_to_end_by(main: i32, signal: &str) -> io::Result<()> {
         unix::ask_to_end_by(main, signal)
+    }
+
+    fn own_program() -> io::Result<PathBuf> {
+        Ok("/proc/self/exe".into())
     }
 
     fn may_run_as() -> bool {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -184,6 +184,16 @@ pub(crate) trait Os {
         Err(io::Error::new(io::ErrorKind::Unsupported, format!("this system has no {signal}")))
     }
 
+    /// The same by Ctrl-Break, where there are consoles: see the capability `stop.ctrl-break`.
+    fn ask_to_end_by_break(_main: i32) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no Ctrl-Break"))
+    }
+
+    /// The executable of this process, also when it has been replaced by another one meanwhile, where the system knows it then.
+    fn own_program() -> io::Result<PathBuf> {
+        std::env::current_exe()
+    }
+
     /// Whether containers can run as somebody else than this process.
     fn may_run_as() -> bool {
         false
@@ -280,7 +290,7 @@ pub(crate) trait Os {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) name: String,
-    pub(crate) home: std::path::PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 /// By which one process wakes another: what a shim listens to. It holds words, never decisions: whoever hears it reads the files.

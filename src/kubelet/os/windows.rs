@@ -159,6 +159,10 @@ impl Os for Host {
         console::send_break(main)
     }
 
+    fn ask_to_end_by_break(main: i32) -> io::Result<()> {
+        console::send_break(main)
+    }
+
     /// All of its container with it.
     fn kill(pid: i32) -> io::Result<()> {
         children::kill(pid)

@@ -238,6 +238,8 @@ impl Links {
         let env = env.map_err(|lacking| ("CreateContainerConfigError", lacking))?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
         let limits = limits::of(container);
+        let ending = lifecycle::ending(container, &entry.ports, self.host_ip);
+        let ending = ending.map_err(|why| ("CreateContainerConfigError", Lacking::Missing(why)))?;
         Ok(Some(Run {
             container: name.to_owned(),
             attempt: attempt.number,
@@ -248,8 +250,8 @@ impl Links {
             log: folder.log(name, attempt.number),
             log_limits: self.log_limits,
             is_sidecar: pod.spec.as_ref().is_some_and(|spec| spec.roles().any(|(other, role)| other.name == name && role == Role::Sidecar)),
-            pre_stop: lifecycle::pre_stop(container),
-            stop: lifecycle::stop(container),
+            pre_stop: ending.pre_stop,
+            stop: ending.stop,
             user: (!container.run_as.is_empty()).then(|| container.run_as.clone()),
             fence: self.processes.places().of(uid.as_str(), name, &limits),
             limits,

@@ -14,7 +14,7 @@ use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration};
 use crate::kubelet::observe::Blocked;
 use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
-use crate::kubelet::shim::files::PodFolder;
+use crate::kubelet::shim::files::{Failure, PodFolder};
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::{kept, phase};
 use crate::time;
@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) health: AllHealth,
     /// What of that is in the folder.
     pub(super) kept_health: AllHealth,
+    /// What was told of how its containers were asked to end.
+    pub(super) told: BTreeSet<Failure>,
     /// True while the shim that this kubelet started lives.
     pub(super) shim: Option<Arc<AtomicBool>>,
     /// True when the completion of the deletion was acknowledged.

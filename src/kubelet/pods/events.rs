@@ -1,6 +1,8 @@
+use super::entry::Entry;
 use crate::api::v1::container_state::State;
 use crate::api::v1::{ContainerStateTerminated, EventType, Pod, PodStatus};
 use crate::client::{Recorder, subject};
+use crate::kubelet::shim::files::{EndStep, Failure};
 
 /// Tells people what changed between two statuses of a pod.
 pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &PodStatus) {
@@ -38,6 +40,21 @@ pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &P
             Some(State::Waiting(_) | State::Terminated(_)) | None => continue,
         };
         recorder.event(subject(pod), event_type, reason, note);
+    }
+}
+
+/// Tells people what went wrong when containers were asked to end; each once, or once more under the next kubelet.
+pub(super) fn tell_failures(recorder: &Recorder, entry: &mut Entry, failures: &[Failure]) {
+    let Some(pod) = &entry.pod else { return };
+    entry.told.retain(|told| failures.contains(told));
+    for failure in failures {
+        if entry.told.insert(failure.clone()) {
+            let reason = match failure.step {
+                EndStep::PreStop => "FailedPreStopHook",
+                EndStep::Stop => "FailedStop",
+            };
+            recorder.event(subject(pod), EventType::Warning, reason, format!("container {}: {}", failure.container, failure.why));
+        }
     }
 }
 

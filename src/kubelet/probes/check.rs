@@ -15,7 +15,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::api::v1::{AssignedPort, Probe, Protocol, probe};
+use crate::api::v1::{AssignedPort, Probe, probe};
+use crate::kubelet::ports;
 use crate::kubelet::runtime::{ExecError, Execs};
 use crate::kubelet::uid::PodUid;
 
@@ -56,7 +57,7 @@ impl Check {
     pub(super) fn of(probe: &Probe, container: &str, ports: &[AssignedPort], host_ip: IpAddr) -> Option<Self> {
         let at = |host: &str, port: &str| {
             let host = if host.is_empty() { host_ip.to_string() } else { host.to_owned() };
-            Some(Address { host, port: resolve(port, container, ports)? })
+            Some(Address { host, port: ports::number_of(port, container, ports)? })
         };
         match probe.handler.as_ref()? {
             probe::Handler::Exec(action) => Some(Self::Command(action.command.clone())),
@@ -65,16 +66,6 @@ impl Check {
             probe::Handler::Grpc(action) => Some(Self::Grpc { at: at("", &action.port)?, service: action.service.clone() }),
         }
     }
-}
-
-/// A number, the name of a port of the container, or nothing for its first.
-fn resolve(port: &str, container: &str, ports: &[AssignedPort]) -> Option<u16> {
-    if let Ok(number) = port.parse() {
-        return Some(number);
-    }
-    let mut own = ports.iter().filter(|known| known.container == container && known.protocol() != Protocol::Udp);
-    let found = own.find(|known| port.is_empty() || known.name == port)?;
-    u16::try_from(found.port).ok()
 }
 
 /// Tries probes, not too many at once.

@@ -37,6 +37,7 @@ impl Shim {
                     self.ask(&name, *pid);
                 }
                 Some(end) if end.left().is_zero() => {
+                    self.give_up_asking(&name);
                     super::kill_fenced(self.fences.get(&name));
                     let tree = self.tree(&name, *pid)?;
                     self.kill(|pid| tree.contains(&pid))?;

@@ -44,9 +44,9 @@ pub(crate) struct Run {
     /// True: at the end of the pod it is asked to end only after all others that are none, and after those that were started after it.
     #[serde(default)]
     pub(crate) is_sidecar: bool,
-    /// A command that is run to its end before it is asked to end.
+    /// What is done, to its end, before it is asked to end.
     #[serde(default)]
-    pub(crate) pre_stop: Option<Vec<String>>,
+    pub(crate) pre_stop: Option<Hook>,
     /// How it is asked to end. Absent: as the system does it.
     #[serde(default)]
     pub(crate) stop: Option<StopMethod>,
@@ -69,8 +69,31 @@ pub(crate) struct Run {
 pub(crate) enum StopMethod {
     /// By this signal.
     Signal(String),
+    /// By Ctrl-Break.
+    Break,
     /// By a command.
     Command(Vec<String>),
+    /// By a request.
+    Http(HttpGet),
+}
+
+/// What is done beside a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Hook {
+    /// A command.
+    Command(Vec<String>),
+    /// A request.
+    Http(HttpGet),
+}
+
+/// A request by HTTP/1.1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HttpGet {
+    /// A name or an address.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
 }
 
 /// The request to end everything, or one run.
@@ -94,6 +117,27 @@ pub(crate) struct State {
     /// The time that the machine was up when this was written: no process id here means anything in another. Empty where nothing tells.
     #[serde(default)]
     pub(crate) boot_id: String,
+    /// What went wrong when the latest runs were asked to end.
+    #[serde(default)]
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// Something that was to be done when a run was asked to end, and went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) container: String,
+    /// Of which run.
+    pub(crate) attempt: u32,
+    pub(crate) step: EndStep,
+    /// A sentence about the container.
+    pub(crate) why: String,
+}
+
+/// What is done when a run is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum EndStep {
+    PreStop,
+    Stop,
 }
 
 /// The latest run of a container.
@@ -167,6 +211,7 @@ impl State {
 
     /// Replaces a container's latest run.
     pub(crate) fn set(&mut self, state: ContainerState) {
+        self.failures.retain(|failure| failure.container != state.name);
         match self.containers.iter_mut().find(|known| known.name == state.name) {
             Some(known) => *known = state,
             None => self.containers.push(state),
@@ -293,5 +338,21 @@ fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_kubelet_or_shim_has_written_is_understood() {
+        let run = r#"{"container":"main","attempt":1,"streak":0,"command":["x"],"env":[],"working_dir":"/","log":"/l","pre_stop":["drain","now"]}"#;
+        let run: Run = serde_json::from_str(run).unwrap();
+        assert_eq!(run.pre_stop, Some(Hook::Command(vec!["drain".into(), "now".into()])));
+        let state: State = serde_json::from_str(r#"{"containers":[]}"#).unwrap();
+        assert_eq!(state, State::default());
+        let hook = Hook::Http(HttpGet { host: "::1".into(), port: 80, path: "/".into() });
+        assert_eq!(serde_json::from_str::<Hook>(&serde_json::to_string(&hook).unwrap()).unwrap(), hook);
     }
 }

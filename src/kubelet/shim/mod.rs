@@ -7,6 +7,8 @@
 mod asking;
 mod ends;
 pub(crate) mod files;
+pub(crate) mod get;
+mod hooks;
 pub(crate) mod launch;
 mod lines;
 mod log;
@@ -20,6 +22,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
+use hooks::Hooks;
 use outputs::Outputs;
 
 use crate::kubelet::os::fence::Fence;
@@ -90,8 +93,8 @@ struct Shim {
     ends: BTreeMap<String, ends::End>,
     /// How far the containers are that were asked to end.
     asked: BTreeMap<String, asking::Asking>,
-    /// The commands that were run for that, by their pids, with how they ended.
-    hooks: BTreeMap<i32, Option<Cause>>,
+    /// What runs for that.
+    hooks: Hooks,
     /// When a stop was first seen.
     stopping: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
@@ -116,7 +119,7 @@ impl Shim {
             ending: BTreeMap::new(),
             ends: BTreeMap::new(),
             asked: BTreeMap::new(),
-            hooks: BTreeMap::new(),
+            hooks: Hooks::default(),
             stopping: None,
             has_children: false,
         })
@@ -225,6 +228,7 @@ impl Shim {
             self.ask(&name, pid);
         }
         if self.has_children && self.grace_left().is_some_and(|left| left.is_zero()) {
+            self.asked.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| self.give_up_asking(name));
             self.kill_all()?;
         }
         Ok(())

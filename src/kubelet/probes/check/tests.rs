@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::api::v1::{GrpcAction, HttpGetAction, TcpSocketAction};
+use crate::api::v1::{GrpcAction, HttpGetAction, Protocol, TcpSocketAction};
 use crate::kubelet::root::Root;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
