@@ -4,7 +4,8 @@
 //! - `pods` acts on the plans, woken by `run`; `runtime` runs containers, each pod guarded by a [`shim`] that outlives the kubelet.
 //! - `session` keeps the connection: heartbeats, acknowledgements of routes; logs and commands go through a `tunnel` each. `report` sends statuses. `drain` holds stops back until
 //!   nobody is led to a pod any more.
-//! - `configuration` follows the ConfigMaps and Secrets that pods use; `environment` is what containers are told, `volumes` the files that they find.
+//! - `configuration` follows the ConfigMaps and Secrets that pods use; `environment` is what containers are told, `volumes` the files that they find, `told` how a change of
+//!   that is noticed.
 //! - [`routes`] makes services reachable on this machine. `os` is everything that differs between operating systems.
 
 mod arguments;
@@ -34,6 +35,7 @@ mod session;
 pub mod shim;
 mod static_pods;
 mod status;
+mod told;
 mod tunnel;
 mod uid;
 mod volumes;

@@ -9,6 +9,7 @@ use super::phase;
 use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, Health, ObservedContainer, ObservedPod, ObservedRun};
 use super::runtime::Found;
 use super::shim::files::{Ended, Run, Stage, State};
+use super::told::Told;
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
 use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart_backoff};
 
@@ -21,6 +22,19 @@ pub(crate) struct Blocked {
     pub(crate) message: String,
     pub(crate) retry_at: Timestamp,
     pub(crate) tries: u32,
+}
+
+/// What the kubelet itself knows of a pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Notes<'a> {
+    pub(crate) is_prepared: bool,
+    pub(crate) is_outdated: bool,
+    pub(crate) refresh_at: Option<Timestamp>,
+    pub(crate) grace: Duration,
+    pub(crate) blocked: &'a BTreeMap<String, Blocked>,
+    pub(crate) health: &'a BTreeMap<String, Health>,
+    /// What containers are told that start now, if changes of that matter to those that run; without those that can't be started so.
+    pub(crate) told: &'a BTreeMap<String, Told>,
 }
 
 /// What a pod's object asks of this node.
@@ -57,14 +71,7 @@ fn seconds(seconds: i64) -> Duration {
 }
 
 /// What there is of a pod on this machine.
-pub(crate) fn observed(
-    found: &Found,
-    is_prepared: bool,
-    is_outdated: bool,
-    grace: Duration,
-    blocked: &BTreeMap<String, Blocked>,
-    health: &BTreeMap<String, Health>,
-) -> ObservedPod {
+pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
     let mut containers: Vec<ObservedContainer> = found
         .state
         .containers
@@ -77,7 +84,7 @@ pub(crate) fn observed(
             containers.push(starting(run, &found.state));
         }
     }
-    for (name, blocked) in blocked {
+    for (name, blocked) in notes.blocked {
         let Blocked { next, reason, message, retry_at, tries } = blocked.clone();
         let run = ObservedRun::Blocked { next, reason, message, retry_at, tries };
         match containers.iter_mut().find(|container| container.name == *name) {
@@ -93,17 +100,20 @@ pub(crate) fn observed(
     for container in &mut containers {
         let (ObservedRun::Running { attempt, .. } | ObservedRun::Ended { attempt, .. }) = container.run else { continue };
         let is_latest = |run: &&Run| run.container == container.name && run.attempt == attempt.number;
-        container.is_ending = found.desired.runs.iter().find(is_latest).is_some_and(|run| run.end.is_some());
-        if let Some(health) = health.get(&container.name).filter(|health| health.attempt == attempt.number) {
+        let asked = found.desired.runs.iter().find(is_latest);
+        container.is_ending = asked.is_some_and(|run| run.end.is_some());
+        container.changed = asked.and_then(|run| run.told.as_ref()?.changed(notes.told.get(&container.name)?));
+        if let Some(health) = notes.health.get(&container.name).filter(|health| health.attempt == attempt.number) {
             container.health = health.clone();
         }
     }
     ObservedPod {
-        is_prepared,
-        is_outdated,
+        is_prepared: notes.is_prepared,
+        is_outdated: notes.is_outdated,
+        refresh_at: notes.refresh_at,
         is_guarded: found.is_guarded,
         stopping: found.desired.stop.map(|stop| Duration::from_millis(stop.grace_ms)),
-        grace,
+        grace: notes.grace,
         containers,
     }
 }
@@ -122,7 +132,7 @@ fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
 }
 
 fn container(name: &str, run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false }
+    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false, changed: None }
 }
 
 fn starting(run: &Run, state: &State) -> ObservedContainer {

@@ -6,6 +6,7 @@
 //! | wanted | any, and a ConfigMap or Secret that it uses has changed | configure |
 //! | wanted | runs | none |
 //! | wanted | runs, and a probe has failed | end that run |
+//! | wanted | runs, and shall be started again when what it uses of them changes | end that run |
 //! | wanted | ended | start again when its back-off is over, as the restart policy says |
 //! | wanted | ran, and its shim is gone | mark as lost; then as ended |
 //! | wanted | all main ones have ended for good | stop the sidecars |
@@ -45,8 +46,8 @@ pub(crate) enum Action {
         container: String,
         /// The run.
         attempt: u32,
-        /// Why, as a sentence about the container.
-        why: String,
+        /// Why.
+        why: Why,
     },
     /// What ran has no shim any more: kill what is left and record that nobody saw the end.
     MarkLost,
@@ -62,6 +63,19 @@ pub(crate) enum Action {
     /// Remove the folder, with logs and ports, and forget the pod.
     Remove,
 }
+
+/// Why a run has to end, as a sentence about the container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Why {
+    /// A probe has failed.
+    Unhealthy(String),
+    /// It was started with what no longer holds; the next run takes its place.
+    Changed(String),
+}
+
+/// Between two ends of a container's runs for changes of its configuration: changes in a row are taken together, and one that never stops changing
+/// keeps nothing busy.
+const BETWEEN_CHANGES: Duration = Duration::from_secs(5);
 
 /// What is to be done for one pod, in this order; a step that takes its time holds up those after it. Without actions: all is as it should be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -127,13 +141,18 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     if !observed.is_prepared {
         plan.actions.push(Action::Prepare);
     }
-    if observed.is_outdated {
-        plan.actions.push(Action::Configure);
+    match observed.refresh_at.filter(|at| restart::is_ahead(at, now)) {
+        Some(at) if observed.is_outdated => plan.look_again = Some(at),
+        _ if observed.is_outdated => plan.actions.push(Action::Configure),
+        _ => {}
     }
     let mut order = Order::of(desired, observed);
     for container in &desired.containers {
         let known = observed.get(&container.name);
-        plan.actions.extend(known.filter(|_| observed.is_guarded).and_then(end_of_unhealthy));
+        if let Some(known) = known.filter(|_| observed.is_guarded) {
+            let end = end_of_unhealthy(known).or_else(|| end_of_outdated(&mut plan, container, known, observed, now));
+            plan.actions.extend(end);
+        }
         let starts = !order.holds_up(known) && start(&mut plan, container, observed, now);
         order.pass(container, known, starts);
     }
@@ -144,7 +163,28 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
 fn end_of_unhealthy(known: &ObservedContainer) -> Option<Action> {
     let ObservedRun::Running { attempt, .. } = &known.run else { return None };
     let failure = known.health.failure.as_ref().filter(|_| !known.is_ending)?;
-    Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: failure.clone() })
+    Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: Why::Unhealthy(failure.clone()) })
+}
+
+/// The end of a run that was told what no longer holds, as soon as what holds now is in the pod's folder.
+fn end_of_outdated(
+    plan: &mut Plan,
+    container: &DesiredContainer,
+    known: &ObservedContainer,
+    observed: &ObservedPod,
+    now: &Timestamp,
+) -> Option<Action> {
+    let ObservedRun::Running { attempt, started_at, .. } = &known.run else { return None };
+    let may_end = container.role != Role::Init && !known.is_ending && !observed.is_outdated;
+    let changed = known.changed.as_ref().filter(|_| may_end)?;
+    let is_row = known.previous.as_ref().is_some_and(|previous| previous.superseded.is_some());
+    let due = from_millis(started_at.saturating_add(if is_row { restart::millis(BETWEEN_CHANGES) } else { 0 }));
+    // A run that has not begun yet was begun before the clock went back.
+    if is_row && *started_at <= time::millis(now) && time::millis(&due) > time::millis(now) {
+        plan.look_again = earliest(plan.look_again, Some(due));
+        return None;
+    }
+    Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: Why::Changed(changed.clone()) })
 }
 
 /// Plans the next run of a container, now or later; true if it starts now.
@@ -152,9 +192,10 @@ fn start(plan: &mut Plan, container: &DesiredContainer, observed: &ObservedPod, 
     let known = observed.get(&container.name);
     let Some((attempt, due)) = next_start(container, known, observed.is_guarded) else { return false };
     // An end that the kubelet itself asked for, such as when it went away with its pods, is no crash and needs no back-off.
+    let is_told_anew = known.is_some_and(|known| known.changed.is_some());
     let was_asked = observed.stopping.is_some() || known.is_some_and(|known| known.is_ending && known.health.failure.is_none());
     let was_stopped = was_asked && known.is_some_and(ObservedContainer::was_seen_to_end);
-    let starts = was_stopped || due.as_ref().is_none_or(|due| restart::is_due(container, known, due, now));
+    let starts = was_stopped || is_told_anew || due.as_ref().is_none_or(|due| restart::is_due(container, known, due, now));
     if starts {
         plan.actions.push(Action::Start { container: container.name.clone(), attempt });
     } else {

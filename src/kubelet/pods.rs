@@ -22,7 +22,7 @@ use super::configuration::Followed;
 use super::drain::Drains;
 use super::environment::Environment;
 use super::kept::Unsynced;
-use super::observe;
+use super::observe::{self, Notes};
 use super::os::{Host, Os};
 use super::plan::{self, DesiredPod};
 use super::ports::Ports;
@@ -399,8 +399,17 @@ impl Links {
         self.observe_health(uid, entry, found.as_ref());
         events::tell_failures(&self.recorder, entry, found.as_ref().map_or(&[], |found| &found.state.failures));
         let grace = entry.pod.as_ref().map(observe::grace_of).unwrap_or_default();
-        entry.observed =
-            found.map(|found| observe::observed(&found, entry.is_prepared, entry.is_outdated(), grace, &entry.blocked, &entry.health));
+        entry.tell_anew();
+        let notes = Notes {
+            is_prepared: entry.is_prepared,
+            is_outdated: entry.is_outdated(),
+            refresh_at: entry.refresh.map(|(at, _)| at),
+            grace,
+            blocked: &entry.blocked,
+            health: &entry.health,
+            told: &entry.to_tell.usable,
+        };
+        entry.observed = found.map(|found| observe::observed(&found, &notes));
         Ok(())
     }
 

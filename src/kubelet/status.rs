@@ -81,6 +81,9 @@ impl Facts<'_> {
     }
 }
 
+/// Why a run ended, or a container waits: what it was told of ConfigMaps and Secrets has changed.
+pub(crate) const CONFIG_CHANGED: &str = "ConfigChanged";
+
 const MISSING_CAPABILITY: &str = "MissingCapability";
 
 fn seen(facts: &Facts<'_>, desired: &DesiredContainer, known: Option<&ObservedContainer>) -> Seen {
@@ -113,7 +116,7 @@ fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerS
         }
         ObservedRun::Running { attempt, pid, started_at } => {
             status.started = known.has_started() && facts.observed.is_some_and(|observed| observed.is_guarded);
-            status.ready = status.started && known.health.ready && desired.role != Role::Init;
+            status.ready = status.started && known.health.ready && !known.is_ending && desired.role != Role::Init;
             let running = ContainerStateRunning { started_at: Some(from_millis(*started_at)), pid: i64::from(*pid) };
             (container_state::State::Running(running), attempt.number)
         }
@@ -158,6 +161,7 @@ fn is_next(facts: &Facts<'_>, desired: &DesiredContainer) -> bool {
 /// `failure` is why the kubelet ended it, if it did.
 fn waits_for_restart(ended: &Ended, failure: Option<&str>) -> container_state::State {
     match (&ended.cause, failure) {
+        _ if ended.superseded.is_some() => waiting(CONFIG_CHANGED, ""),
         (Cause::StartFailed { message, .. }, _) => waiting("StartError", message),
         (_, Some(failure)) => waiting("CrashLoopBackOff", &format!("waits to be started again: {failure}")),
         (cause, None) => waiting("CrashLoopBackOff", &format!("waits to be started again: {}", describe(cause))),
@@ -184,9 +188,9 @@ fn terminated(ended: &Ended, failure: Option<&str>) -> ContainerStateTerminated 
     ContainerStateTerminated {
         exit_code,
         signal,
-        reason: reason.to_owned(),
-        message: match (&ended.cause, failure) {
-            (_, Some(failure)) => failure.to_owned(),
+        reason: ended.superseded.as_ref().map_or(reason, |_| CONFIG_CHANGED).to_owned(),
+        message: match (&ended.cause, failure.or(ended.superseded.as_deref())) {
+            (_, Some(why)) => why.to_owned(),
             (Cause::Exited(_), None) => String::new(),
             (cause, None) => describe(cause),
         },

@@ -158,6 +158,34 @@ async fn what_a_container_does_to_its_volume_harms_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_be_brought_up_to_date_holds_up_no_restart_and_is_tried_again() {
+    let machine = Machine::new().await;
+    let lines = mounting("configMap: {name: web}").replace("  volumes:", "  - {name: other, command: [sleep, '1000']}\n  volumes:");
+    machine.apply(&format!("{MAP}{}", pod("web", "exec sleep 1000", &lines))).await;
+    let (web, main) = machine.running("web").await;
+    let other = |pod: &Pod| {
+        let status = pod.status.as_ref()?.container_statuses.get(1)?.clone();
+        match status.state?.state? {
+            State::Running(running) => Some((running.pid as i32, status.restart_count)),
+            _ => None,
+        }
+    };
+    let (first, _) = other(&machine.until("web", "running as a whole", |pod| other(pod).is_some()).await).unwrap();
+    // What a container may do to its folder: something else is where a link has to be.
+    let link = machine.folder_of(&web).join("volumes/v/COLOUR");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(&link).unwrap();
+    machine.apply(&MAP.replace("blue", "red")).await;
+    machine.until_event("FailedMount", "volume v: ").await;
+    kill_hard(first);
+    machine.until("web", "started again", |pod| other(pod).is_some_and(|(pid, restarts)| pid != first && restarts == 1)).await;
+    std::fs::remove_dir(&link).unwrap();
+    eventually("the new colour", || std::fs::read_to_string(&link).ok().filter(|text| text == "red")).await;
+    assert_eq!(machine.running("web").await.1, main);
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mount_at_an_absolute_path_is_told_as_what_the_node_lacks() {
     let machine = Machine::new().await;
     machine.apply(&pod("web", "exec sleep 1000", &mounting("emptyDir: {}").replace("mountPath: data", "mountPath: /data"))).await;

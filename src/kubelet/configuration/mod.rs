@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use followed::Followed;
-pub(crate) use uses::{used_by, used_by_volume};
+pub(crate) use uses::{used_by, used_by_source, used_by_variable, used_by_volume};
 pub(crate) use variables::{value_of, variables};
 
 use crate::api::v1::Object;

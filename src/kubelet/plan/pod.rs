@@ -45,6 +45,8 @@ pub(crate) struct ObservedPod {
     pub(crate) is_prepared: bool,
     /// More is known of the ConfigMaps and Secrets that it uses than is in its folder.
     pub(crate) is_outdated: bool,
+    /// When that is tried again, if it could not be written.
+    pub(crate) refresh_at: Option<Timestamp>,
     /// Its shim lives.
     pub(crate) is_guarded: bool,
     /// The grace period of the stop that it was told.
@@ -68,6 +70,9 @@ pub(crate) struct ObservedContainer {
     pub(crate) health: Health,
     /// Its run was told to end.
     pub(crate) is_ending: bool,
+    /// What of the ConfigMaps and Secrets that its run was told has changed since, if that matters and it could be started with what holds now; as a
+    /// sentence about the container.
+    pub(crate) changed: Option<String>,
 }
 
 /// What probes have come to in one run of a container. Kept in the pod's folder for the next kubelet.

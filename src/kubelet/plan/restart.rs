@@ -47,6 +47,11 @@ pub(crate) fn next_start(
         ObservedRun::Starting(attempt) => (!is_guarded).then_some((*attempt, None)),
         ObservedRun::Running { .. } => None,
         ObservedRun::Ended { attempt, ended } => {
+            if ended.superseded.is_some() {
+                // It was no failure.
+                let (next, _) = restart(&desired.backoff, *attempt, ended);
+                return Some((Attempt { streak: next.streak.saturating_sub(1), ..next }, None));
+            }
             let restarts = match desired.policy {
                 RestartPolicy::Unspecified | RestartPolicy::Always => true,
                 RestartPolicy::OnFailure => known.ended_well() != Some(true),
@@ -67,6 +72,11 @@ pub(super) fn is_due(desired: &DesiredContainer, known: Option<&ObservedContaine
     due <= now || clock_went_back
 }
 
+/// Whether something that the kubelet tries again is still waited for. A wait that looks longer than any can be is over: the clock went back.
+pub(super) fn is_ahead(at: &Timestamp, now: &Timestamp) -> bool {
+    (1..=millis(OWN.cap)).contains(&time::millis(at).saturating_sub(time::millis(now)))
+}
+
 /// The run after one that has ended, and when its back-off is over.
 fn restart(backoff: &Backoff, attempt: Attempt, ended: &Ended) -> (Attempt, Option<Timestamp>) {
     let lasted = u64::try_from(ended.finished_at.saturating_sub(ended.started_at)).unwrap_or(0);
@@ -80,6 +90,6 @@ pub(crate) fn from_millis(millis: i64) -> Timestamp {
     Timestamp { seconds: millis.div_euclid(1000), nanos: (millis.rem_euclid(1000) * 1_000_000) as i32 }
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

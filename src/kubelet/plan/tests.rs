@@ -1,3 +1,4 @@
+mod changes;
 mod order;
 mod property;
 
@@ -25,10 +26,18 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
     ObservedPod {
         is_prepared: true,
         is_outdated: false,
+        refresh_at: None,
         is_guarded,
         stopping: None,
         grace: Duration::from_secs(30),
-        containers: vec![ObservedContainer { name: "main".into(), run, previous: None, health: Health::default(), is_ending: false }],
+        containers: vec![ObservedContainer {
+            name: "main".into(),
+            run,
+            previous: None,
+            health: Health::default(),
+            is_ending: false,
+            changed: None,
+        }],
     }
 }
 
@@ -43,7 +52,10 @@ fn running(number: u32) -> ObservedRun {
 /// A run that ended `ago_ms` before now and had lasted `lasted`.
 fn ended(attempt: Attempt, cause: Cause, lasted: Duration, ago_ms: i64) -> ObservedRun {
     let finished_at = NOW - ago_ms;
-    ObservedRun::Ended { attempt, ended: Ended { cause, started_at: finished_at - lasted.as_millis() as i64, finished_at } }
+    ObservedRun::Ended {
+        attempt,
+        ended: Ended { cause, started_at: finished_at - lasted.as_millis() as i64, finished_at, superseded: None },
+    }
 }
 
 fn at(offset_ms: i64) -> Timestamp {

@@ -15,11 +15,12 @@ use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::configuration::Lacking;
 use crate::kubelet::environment::{self, Surroundings};
-use crate::kubelet::plan::{Action, Attempt, Plan};
+use crate::kubelet::plan::{Action, Attempt, ObservedRun, Plan, Why};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
 use crate::kubelet::static_pods::is_static;
+use crate::kubelet::status::CONFIG_CHANGED;
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::volumes::Volumes;
 use crate::kubelet::{lifecycle, limits};
@@ -34,8 +35,8 @@ impl Pods {
         let mut starts = Vec::new();
         for action in &plan.actions {
             let is_done = match action {
-                Action::Prepare => self.prepare(uid)?,
-                Action::Configure => self.configure(uid)?,
+                Action::Prepare => self.prepare(uid, now)?,
+                Action::Configure => self.configure(uid, now),
                 Action::Start { container, attempt } => {
                     starts.extend(self.ready_to_start(uid, container, *attempt, now)?);
                     true
@@ -57,7 +58,7 @@ impl Pods {
         Ok(true)
     }
 
-    fn prepare(&mut self, uid: &PodUid) -> io::Result<bool> {
+    fn prepare(&mut self, uid: &PodUid, now: &Timestamp) -> io::Result<bool> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
         let folder = self.links.root.pod(uid);
         self.links.processes.prepare(uid)?;
@@ -69,24 +70,37 @@ impl Pods {
         entry.ports = ports.map_err(|PortTaken(message)| io::Error::new(io::ErrorKind::AddrInUse, message))?;
         entry.save_ports(&folder)?;
         entry.is_prepared = true;
-        self.configure(uid)
+        Ok(self.configure(uid, now))
     }
 
-    fn configure(&mut self, uid: &PodUid) -> io::Result<bool> {
-        let Some(entry) = self.entries.get_mut(uid) else { return Ok(false) };
-        let Some(pod) = &entry.pod else { return Ok(true) };
-        if entry.is_outdated() {
-            let folder = self.links.root.pod(uid);
-            let refreshed = Volumes { pod, folder: &folder, configuration: &entry.configuration }.refresh();
-            if let Err(error) = &refreshed {
-                self.links.recorder.event(subject(pod), EventType::Warning, "FailedMount", error.to_string());
-            }
-            entry.save_configuration(&folder)?;
-            self.links.unsynced.add(folder.configuration());
-            // What could not be written is not up to date.
-            refreshed.inspect_err(|_| entry.configured = 0)?;
+    /// Brings the pod's folder up to date. What can't be written is told and tried again later; it holds up nothing else.
+    fn configure(&mut self, uid: &PodUid, now: &Timestamp) -> bool {
+        let Some(entry) = self.entries.get_mut(uid) else { return false };
+        let Some(pod) = entry.pod.as_ref().filter(|_| entry.is_outdated()) else { return true };
+        let folder = self.links.root.pod(uid);
+        let refreshed = Volumes { pod, folder: &folder, configuration: &entry.configuration }.refresh();
+        let told = |reason, note: String| self.links.recorder.event(subject(pod), EventType::Warning, reason, note);
+        for (container, why) in unusable_by_running(entry) {
+            told(
+                "ConfigChangeUnusable",
+                format!("container {container} goes on with what it was told, since it could not be started now: {why}"),
+            );
         }
-        Ok(true)
+        let refreshed = refreshed.map_err(|error| error.to_string());
+        let kept =
+            entry.configuration.save(&folder).map_err(|error| format!("what is known of ConfigMaps and Secrets can't be kept: {error}"));
+        match refreshed.and(kept) {
+            Ok(()) => {
+                entry.configured = entry.configuration.changes();
+                entry.refresh = None;
+            }
+            Err(why) => {
+                told("FailedMount", why);
+                entry.postpone_refresh(now);
+            }
+        }
+        self.links.unsynced.add(folder.configuration());
+        true
     }
 
     /// The run, unless something that it needs can't be had.
@@ -134,13 +148,17 @@ impl Pods {
         Ok(())
     }
 
-    fn end(&mut self, uid: &PodUid, container: &str, attempt: u32, why: &str) -> io::Result<bool> {
+    fn end(&mut self, uid: &PodUid, container: &str, attempt: u32, why: &Why) -> io::Result<bool> {
         let Some(entry) = self.entries.get(uid) else { return Ok(true) };
         let grace = entry.observed.as_ref().map(|observed| observed.grace).unwrap_or_default();
-        self.links.processes.end(uid, container, attempt, grace)?;
+        let (reason, superseded, what, why) = match why {
+            Why::Unhealthy(why) => ("Killing", None, "end", why),
+            Why::Changed(why) => (CONFIG_CHANGED, Some(why), "end, and started again", why),
+        };
+        self.links.processes.end(uid, container, attempt, grace, superseded)?;
         if let Some(pod) = &entry.pod {
-            let note = format!("container {container} is asked to end within {} s: {why}", grace.as_secs());
-            self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
+            let note = format!("container {container} is asked to {what} within {} s: {why}", grace.as_secs());
+            self.links.recorder.event(subject(pod), EventType::Normal, reason, note);
         }
         Ok(true)
     }
@@ -255,9 +273,22 @@ impl Links {
             user: (!container.run_as.is_empty()).then(|| container.run_as.clone()),
             fence: self.processes.places().of(uid.as_str(), name, &limits),
             limits,
-            end: None,
+            told: entry.to_tell.usable.get(name).cloned(),
+            ..Run::default()
         }))
     }
+}
+
+/// The containers that run and could not be started with what holds now, and why.
+fn unusable_by_running(entry: &Entry) -> impl Iterator<Item = (&String, &String)> {
+    let runs = |name: &str| {
+        entry
+            .observed
+            .as_ref()
+            .and_then(|observed| observed.get(name))
+            .is_some_and(|known| matches!(known.run, ObservedRun::Running { .. }))
+    };
+    entry.to_tell.unusable.iter().filter(move |(name, _)| runs(name))
 }
 
 /// As a container that waits tells it.

@@ -11,10 +11,11 @@ use prost_types::Timestamp;
 use super::health::{self, AllHealth};
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
-use crate::kubelet::configuration::{self, Configuration};
+use crate::kubelet::configuration::{self, Configuration, Lacking};
 use crate::kubelet::observe::Blocked;
 use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
 use crate::kubelet::shim::files::{Failure, PodFolder};
+use crate::kubelet::told::{Told, told_to_all};
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::{kept, phase};
 use crate::time;
@@ -49,6 +50,10 @@ pub(super) struct Entry {
     pub(super) since: Revision,
     /// How many changes of the configuration are in the folder, as far as this kubelet has seen to it.
     pub(super) configured: u64,
+    /// When it is tried again to bring the folder up to date, and how often that was in vain.
+    pub(super) refresh: Option<(Timestamp, u32)>,
+    /// What containers are told by the configuration, if changes of that matter.
+    pub(super) to_tell: ToldNow,
     /// Containers that can't be asked for, since something that they need can't be had.
     pub(super) blocked: BTreeMap<String, Blocked>,
     /// What probes say of its containers, as of the last look.
@@ -69,6 +74,16 @@ pub(super) struct Entry {
     pub(super) look_again: Option<Timestamp>,
     /// When that was decided.
     pub(super) looked_at: Timestamp,
+}
+
+/// What containers are told that start now, by their names.
+#[derive(Debug, Default)]
+pub(super) struct ToldNow {
+    /// As of so many changes of the configuration; absent before the first.
+    changes: Option<u64>,
+    pub(super) usable: BTreeMap<String, Told>,
+    /// Why a container could not be started now, as a sentence.
+    pub(super) unusable: BTreeMap<String, String>,
 }
 
 /// What of a pod may change that a kubelet has to know when it can't ask.
@@ -147,7 +162,27 @@ impl Entry {
     /// Takes note of how something is that the pod uses. What waits for that waits no longer.
     pub(super) fn learn(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
         if self.configuration.learn(key, object) {
+            self.refresh = None;
             self.blocked.retain(|_, blocked| blocked.reason == PORT_TAKEN);
+        }
+    }
+
+    /// Finds out what containers are told by the configuration as it is now, if changes of that matter.
+    pub(super) fn tell_anew(&mut self) {
+        let Some(pod) = self.pod.as_ref() else { return };
+        let Some(spec) = pod.spec.as_ref().filter(|spec| spec.restart_on_config_change) else { return };
+        let changes = Some(self.configuration.changes());
+        if self.to_tell.changes == changes {
+            return;
+        }
+        self.to_tell = ToldNow { changes, ..ToldNow::default() };
+        for (container, told) in told_to_all(spec, &pod.meta().namespace, &self.configuration) {
+            match told {
+                Ok(told) => drop(self.to_tell.usable.insert(container, told)),
+                Err(Lacking::Missing(why)) => drop(self.to_tell.unusable.insert(container, why)),
+                // As soon as it is known it is a change.
+                Err(Lacking::Unknown) => {}
+            }
         }
     }
 
@@ -156,11 +191,11 @@ impl Entry {
         self.is_prepared && self.configured != self.configuration.changes()
     }
 
-    /// Keeps the configuration for the next kubelet.
-    pub(super) fn save_configuration(&mut self, folder: &PodFolder) -> io::Result<()> {
-        self.configuration.save(folder)?;
-        self.configured = self.configuration.changes();
-        Ok(())
+    /// The folder can't be brought up to date; the next try is later each time.
+    pub(super) fn postpone_refresh(&mut self, now: &Timestamp) {
+        let tries = self.refresh.map_or(0, |(_, tries)| tries);
+        self.refresh = Some((time::after(now, OWN_BACKOFF.wait(tries)), tries.saturating_add(1)));
+        self.configured = 0;
     }
 
     /// Keeps for the next kubelet that this pod is to end, so that it isn't started again before the apiserver can be asked.

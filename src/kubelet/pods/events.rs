@@ -3,6 +3,7 @@ use crate::api::v1::container_state::State;
 use crate::api::v1::{ContainerStateTerminated, EventType, Pod, PodStatus};
 use crate::client::{Recorder, subject};
 use crate::kubelet::shim::files::{EndStep, Failure};
+use crate::kubelet::status::CONFIG_CHANGED;
 
 /// Tells people what changed between two statuses of a pod.
 pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &PodStatus) {
@@ -18,6 +19,7 @@ pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &P
         // Nobody told of that end when it happened: there was no kubelet, or nobody to tell.
         if let (Some(State::Running(_)), Some(ended)) = (state, &container.last_termination)
             && ended.exit_code != 0
+            && ended.reason != CONFIG_CHANGED
             && told != Some(ended)
         {
             let (reason, note) = end(name, ended);

@@ -104,13 +104,14 @@ impl Processes {
         self.start_shim(&folder).map(Some)
     }
 
-    /// Asks one run of a guarded pod to end, while the others go on. It has ended when the state says so.
-    pub(crate) fn end(&self, uid: &PodUid, container: &str, attempt: u32, grace: Duration) -> io::Result<()> {
+    /// Asks one run of a guarded pod to end, while the others go on. It has ended when the state says so. If the next run is to take its place, this
+    /// is why.
+    pub(crate) fn end(&self, uid: &PodUid, container: &str, attempt: u32, grace: Duration, superseded: Option<&String>) -> io::Result<()> {
         let folder = self.root.pod(uid);
         let mut desired = folder.read_desired()?;
         let run = desired.runs.iter_mut().find(|run| run.container == container && run.attempt == attempt);
         if let Some(run) = run.filter(|run| run.end.is_none()) {
-            run.end = Some(Stop::within(grace));
+            (run.end, run.superseded) = (Some(Stop::within(grace)), superseded.cloned());
             desired.bell = self.root.bell();
             folder.write_desired(&desired)?;
         }

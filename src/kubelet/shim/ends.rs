@@ -48,6 +48,12 @@ impl Shim {
         Ok(())
     }
 
+    /// Why the next run takes the place of the present one, if that is why it was asked to end.
+    pub(super) fn superseded(&self, name: &str) -> Option<String> {
+        let asked = self.ends.get(name)?;
+        self.desired.runs.iter().find(|run| run.container == name && run.attempt == asked.attempt)?.superseded.clone()
+    }
+
     /// The shortest time after which a run has to be looked at that was asked to end.
     pub(super) fn next_end(&self) -> Option<Duration> {
         self.ends.values().map(|end| end.left().max(super::RETRY)).min()

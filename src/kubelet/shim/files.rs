@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::log_files::{LogFile, LogLimits};
 use crate::kubelet::os::fence::Limits;
 use crate::kubelet::os::{Host, Os};
+use crate::kubelet::told::Told;
 
 /// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,12 @@ pub(crate) struct Run {
     /// Set: this run ends while the others go on; it gets this long to end by itself, from when the shim first sees that.
     #[serde(default)]
     pub(crate) end: Option<Stop>,
+    /// Set with `end`: why the next run takes the place of this one, whatever the restart policy says; a sentence about the container.
+    #[serde(default)]
+    pub(crate) superseded: Option<String>,
+    /// What it was told of ConfigMaps and Secrets, if changes of that matter. The shim only keeps it.
+    #[serde(default)]
+    pub(crate) told: Option<Told>,
 }
 
 /// How a container is asked to end.
@@ -178,6 +185,9 @@ pub(crate) struct Ended {
     pub(crate) started_at: i64,
     /// Milliseconds since 1970.
     pub(crate) finished_at: i64,
+    /// As in [`Run`], if it had been asked to end when it did.
+    #[serde(default)]
+    pub(crate) superseded: Option<String>,
 }
 
 /// How a run ended.
@@ -228,7 +238,7 @@ impl State {
         let mut any = false;
         for container in &mut self.containers {
             if let Stage::Running { started_at, .. } = container.stage {
-                container.stage = Stage::Ended(Ended { cause: Cause::Lost, started_at, finished_at: now });
+                container.stage = Stage::Ended(Ended { cause: Cause::Lost, started_at, finished_at: now, superseded: None });
                 any = true;
             }
         }

@@ -184,7 +184,8 @@ impl Shim {
             if let Some((name, started_at)) = main {
                 let is_starved = self.fences.get(&name).is_some_and(Fence::ran_out_of_memory);
                 let cause = if is_starved && matches!(cause, Cause::Signaled(_)) { Cause::OomKilled } else { cause };
-                self.ending.insert(name, Ended { cause, started_at, finished_at: self.now() });
+                let superseded = self.superseded(&name);
+                self.ending.insert(name, Ended { cause, started_at, finished_at: self.now(), superseded });
             }
         }
     }
@@ -212,7 +213,7 @@ impl Shim {
                 Err(cause) => {
                     self.outputs.close(&run.container);
                     self.fences.remove(&run.container).unwrap_or_default().lower();
-                    Stage::Ended(Ended { cause, started_at, finished_at: started_at })
+                    Stage::Ended(Ended { cause, started_at, finished_at: started_at, superseded: None })
                 }
             };
             let (name, attempt, streak) = (run.container.clone(), run.attempt, run.streak);

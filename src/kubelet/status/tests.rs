@@ -7,11 +7,11 @@ use crate::kubelet::plan::{Attempt, Health, OWN_BACKOFF};
 const NOW: Timestamp = Timestamp { seconds: 1_000, nanos: 0 };
 
 fn ended(cause: Cause) -> Ended {
-    Ended { cause, started_at: 990_000, finished_at: 999_500 }
+    Ended { cause, started_at: 990_000, finished_at: 999_500, superseded: None }
 }
 
 fn container(run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false }
+    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false, changed: None }
 }
 
 fn finished(cause: Cause) -> ObservedContainer {
@@ -29,6 +29,7 @@ fn seen(container: ObservedContainer) -> ObservedPod {
     ObservedPod {
         is_prepared: true,
         is_outdated: false,
+        refresh_at: None,
         is_guarded: true,
         stopping: None,
         grace: Duration::ZERO,

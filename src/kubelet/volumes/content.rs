@@ -5,7 +5,7 @@ use crate::kubelet::configuration::{Configuration, Lacking, used_by_volume};
 use crate::kubelet::os::Files;
 
 /// The files of a volume that has them from a ConfigMap or a Secret; none for every other.
-pub(super) fn files(volume: &Volume, namespace: &str, configuration: &Configuration) -> Result<Files, Lacking> {
+pub(crate) fn files(volume: &Volume, namespace: &str, configuration: &Configuration) -> Result<Files, Lacking> {
     let (items, optional): (&[KeyToPath], bool) = match &volume.source {
         Some(volume::Source::ConfigMap(map)) => (&map.items, map.optional),
         Some(volume::Source::Secret(secret)) => (&secret.items, secret.optional),

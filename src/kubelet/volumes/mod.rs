@@ -12,6 +12,8 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use content::files;
+
 use super::configuration::{Configuration, Lacking};
 use super::os::{Access, Host, Os};
 use super::shim::files::PodFolder;

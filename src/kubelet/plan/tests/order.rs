@@ -24,6 +24,7 @@ fn with(runs: &[(&str, ObservedRun)]) -> ObservedPod {
         previous: None,
         health: Health::default(),
         is_ending: false,
+        changed: None,
     });
     let lives = |run: &ObservedRun| matches!(run, ObservedRun::Running { .. } | ObservedRun::Starting(_));
     ObservedPod { containers: containers.collect(), ..seen(running(0), runs.iter().any(|(_, run)| lives(run))) }

@@ -32,11 +32,15 @@ impl World {
                         previous: None,
                         health: Health::default(),
                         is_ending: false,
+                        changed: None,
                     });
                 }
-                Action::End { container, .. } => {
+                Action::End { container, why, .. } => {
                     assert!(self.observed.as_ref().is_some_and(|observed| observed.is_guarded), "ended without anybody who does it");
                     self.end(container, Cause::Signaled(15), now);
+                    if let Why::Changed(why) = why {
+                        self.supersede(container, why);
+                    }
                 }
                 Action::MarkLost => self.end_all(Cause::Lost, now),
                 Action::Drain => assert!(matches!(plan.actions.get(1), Some(Action::Stop { .. })), "drained for nothing: {plan}"),
@@ -58,12 +62,22 @@ impl World {
         ["a", "b", "c"].into_iter().for_each(|name| self.end(name, cause.clone(), now));
     }
 
+    /// The next run takes the place of the one that has ended.
+    fn supersede(&mut self, name: &str, why: &str) {
+        let containers = self.observed.iter_mut().flat_map(|observed| &mut observed.containers);
+        for container in containers.filter(|container| container.name == name) {
+            if let ObservedRun::Ended { ended, .. } = &mut container.run {
+                ended.superseded = Some(why.to_owned());
+            }
+        }
+    }
+
     /// A container that runs ends.
     fn end(&mut self, name: &str, cause: Cause, now: i64) {
         let containers = self.observed.iter_mut().flat_map(|observed| &mut observed.containers);
         for container in containers.filter(|container| container.name == name) {
             if let ObservedRun::Running { attempt, started_at, .. } = container.run {
-                let ended = Ended { cause: cause.clone(), started_at, finished_at: now };
+                let ended = Ended { cause: cause.clone(), started_at, finished_at: now, superseded: None };
                 container.run = ObservedRun::Ended { attempt, ended };
             }
         }
@@ -142,17 +156,27 @@ fn any_health() -> impl Strategy<Value = Health> {
 }
 
 fn any_observed() -> impl Strategy<Value = ObservedPod> {
-    let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>()), 0..4);
+    let changed = proptest::option::weighted(0.3, Just("what it uses has changed".to_owned()));
+    let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>(), changed), 0..4);
+    let refresh_at = proptest::option::weighted(0.2, (-2_000..2_000_i64).prop_map(at));
     let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
-    (any::<bool>(), any::<bool>(), stopping, runs).prop_map(|(is_guarded, is_outdated, stopping, runs)| {
+    (any::<bool>(), any::<bool>(), refresh_at, stopping, runs).prop_map(|(is_guarded, is_outdated, refresh_at, stopping, runs)| {
         let mut containers: Vec<ObservedContainer> = Vec::new();
-        for (index, run, health, is_ending) in runs {
+        for (index, run, health, is_ending, changed) in runs {
             let name = ["a", "b", "c"][index].to_owned();
             if containers.iter().all(|known| known.name != name) {
-                containers.push(ObservedContainer { name, run, previous: None, health, is_ending });
+                containers.push(ObservedContainer { name, run, previous: None, health, is_ending, changed });
             }
         }
-        ObservedPod { is_prepared: !containers.is_empty(), is_outdated, is_guarded, stopping, grace: Duration::from_secs(30), containers }
+        ObservedPod {
+            is_prepared: !containers.is_empty(),
+            is_outdated,
+            refresh_at,
+            is_guarded,
+            stopping,
+            grace: Duration::from_secs(30),
+            containers,
+        }
     })
 }
 
