@@ -200,6 +200,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         has_joined: has_joined.clone(),
         recorder: recorder.clone(),
     };
+    let kept_routes = routes::Keeper { path: root.routes(), unsynced: unsynced.clone() };
     let (refuse, refusal) = watch::channel(None);
     let session = session::Session {
         host_ip,
@@ -215,7 +216,8 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         has_joined,
         clock: clock.clone(),
         tasks: tasks.clone(),
-        routes: None,
+        routes: if config.routes { routes::Routes::start_alone(&kept_routes, &tasks) } else { None },
+        kept_routes,
         refusal: refuse,
         config,
     };

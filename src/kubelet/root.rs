@@ -66,6 +66,11 @@ impl Root {
         self.path.join("services")
     }
 
+    /// Where routes are kept.
+    pub(crate) fn routes(&self) -> PathBuf {
+        self.path.join("routes.binpb")
+    }
+
     /// Every pod that has a folder.
     pub(crate) fn pods(&self) -> io::Result<Vec<PodUid>> {
         let mut pods = Vec::new();

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::drain::Drains;
 use super::root::Root;
-use super::routes::Routes;
+use super::routes::{Keeper, Routes};
 use super::tunnel::Tunnels;
 use super::wakes::Wakes;
 use super::{Config, node};
 use crate::api::Revision;
 use crate::api::v1::{
-    AwaitRoutes, Heartbeat, Hello, JoinRequest, RoutesApplied, SessionRequest, SessionResponse, session_request, session_response,
+    AwaitRoutes, Heartbeat, Hello, JoinRequest, JoinResponse, RoutesApplied, SessionRequest, SessionResponse, session_request,
+    session_response,
 };
 use crate::client::{Backoff, Cache, Client, Incoming};
 use crate::error::{Error, Result};
@@ -50,8 +51,9 @@ pub(crate) struct Session {
     pub(crate) has_joined: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Arc<Tasks>,
-    /// From the first Join on, if this node routes.
+    /// From the first Join on, if this node routes; before, if some are kept.
     pub(crate) routes: Option<Routes>,
+    pub(crate) kept_routes: Keeper,
     /// Why this kubelet must not go on.
     pub(crate) refusal: watch::Sender<Option<Error>>,
 }
@@ -100,12 +102,24 @@ impl Session {
         let node = node::node(&self.config, self.host_ip, &self.capabilities, self.started, self.clock.now())?;
         let joined = self.client.join(JoinRequest { node: Some(node), instance_id: self.instance_id.clone() }).await?;
         self.root.belongs_to(&joined.cluster_id)?;
-        if self.config.routes && self.routes.is_none() {
-            self.routes = Some(Routes::start(self.cache.clone(), &joined.service_cidr, &joined.cluster_id, &self.tasks)?);
+        let is_first = !self.has_joined.swap(true, Ordering::AcqRel);
+        if is_first && self.config.routes {
+            self.route(&joined)?;
         }
-        if !self.has_joined.swap(true, Ordering::AcqRel) {
+        if is_first {
             self.wakes.all();
         }
+        Ok(())
+    }
+
+    /// What the apiserver knows replaces what was kept.
+    fn route(&mut self, joined: &JoinResponse) -> Result<()> {
+        let routes = match self.routes.take() {
+            Some(routes) => routes,
+            None => Routes::start(&joined.service_cidr, &joined.cluster_id, &self.tasks)?,
+        };
+        routes.follow(self.cache.clone(), self.kept_routes.clone(), joined, &self.tasks);
+        self.routes = Some(routes);
         Ok(())
     }
 

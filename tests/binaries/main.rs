@@ -3,6 +3,8 @@
 //! What this needs of the operating system: signals and a shell.
 #![cfg(unix)]
 
+#[cfg(target_os = "linux")]
+mod alone;
 mod apiserver_killed;
 mod backup;
 mod follower;

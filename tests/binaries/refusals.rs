@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use bluebird::api::Resource;
-use bluebird::api::v1::{Lease, LeaseSpec, Node};
+use bluebird::api::v1::{Lease, LeaseSpec, Node, Pod, RestartPolicy};
 use bluebird::error::Error;
 
-use super::follower::Follower;
+use super::follower::{Follower, pid};
 use super::program::{Program, free_range};
 use bluebird::testing::free_port;
 
@@ -87,10 +87,20 @@ async fn a_root_folder_serves_one_kubelet_at_a_time() {
     let follower = Follower::connect(&url).await;
     let mut first = kubelet("first");
     follower.wait_for("the first kubelet to join", |cache| cache.get::<Node>("", "first").map(drop)).await;
+    let steady = follower.run("steady", "exec sleep 1000", RestartPolicy::Always).await;
     let mut second = kubelet("second");
     assert!(!second.ended().await.success());
     let refusal = format!("another kubelet uses the root folder {}", root.canonicalize().expect("it is there").display());
     assert!(second.said().contains(&refusal), "{}", second.said());
+    // The first one's pod is what it was, and is ended when it is asked to.
+    follower.run("later", "exec sleep 1000", RestartPolicy::Always).await;
+    let pod = follower.client.get::<Pod>("", "steady").await.expect("it exists");
+    assert_eq!((pid(&pod), pod.status.as_ref().expect("it runs").container_statuses[0].restart_count), (Some(steady), 0));
+    assert!(follower.client.get::<Node>("", "second").await.is_err(), "it never joined");
+    for name in ["steady", "later"] {
+        follower.client.delete::<Pod>("", name, Default::default()).await.expect("it exists");
+        follower.wait_for("the pod to be gone", |cache| cache.get::<Pod>("", name).is_none().then_some(())).await;
+    }
     assert!(first.interrupt().await.success());
     assert!(apiserver.interrupt().await.success());
 }

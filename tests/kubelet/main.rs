@@ -15,5 +15,6 @@ mod probes;
 mod processes;
 mod shim;
 mod static_pods;
+mod upgrades;
 mod users;
 mod volumes;

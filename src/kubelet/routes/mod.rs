@@ -4,6 +4,7 @@
 //! The kubelet's session passes that on, so that no process is asked to stop while some router still leads to it.
 
 mod balancer;
+mod kept;
 mod proxy;
 mod standby;
 mod state;
@@ -13,16 +14,18 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use kept::Keeper;
 pub use standby::LOCK_PORT;
 pub use state::State;
 pub use table::{Change, Route, RouteTable, difference, routes};
 
-use crate::api::v1::{EndpointSlice, Service};
+use crate::api::v1::{EndpointSlice, JoinResponse, Service};
 use crate::api::{Kind, Revision};
 use crate::client::Cache;
 use crate::error::{Error, Result};
@@ -31,6 +34,7 @@ use crate::tasks::Tasks;
 /// A running router.
 #[derive(Clone, Debug)]
 pub struct Routes {
+    wanted: Wish,
     applied: watch::Receiver<Revision>,
     state: watch::Receiver<State>,
 }
@@ -42,33 +46,58 @@ struct Wanted {
     table: Arc<RouteTable>,
 }
 
+type Wish = watch::Sender<Option<Arc<Wanted>>>;
 type Newest = watch::Receiver<Option<Arc<Wanted>>>;
 
+/// How long a kubelet waits for the apiserver before it routes what was wanted when it last knew: meanwhile pods may have moved.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Routes {
-    /// Starts a router for the services and endpoint slices of the cache.
+    /// Starts a router for what an earlier kubelet has kept, if it has, which counts when nothing newer is known for a while. It acknowledges nothing of that.
+    pub(crate) fn start_alone(keeper: &Keeper, tasks: &Tasks) -> Option<Routes> {
+        let kept = keeper.read()?;
+        let routes = match Self::start(&kept.service_cidr, &kept.cluster_id, tasks) {
+            Ok(routes) => routes,
+            Err(error) => {
+                tracing::warn!(%error, "the kept routes can't be used");
+                return None;
+            }
+        };
+        let (token, wanted) = (tasks.token(), routes.wanted.clone());
+        tasks.spawn("kept routes", async move {
+            if token.run_until_cancelled(tokio::time::sleep(PATIENCE)).await.is_some() && give_kept(&wanted, kept.table) {
+                tracing::info!("routing services as they last were: there is no apiserver");
+            }
+        });
+        Some(routes)
+    }
+
+    /// Starts a router that doesn't know yet what to route.
     ///
-    /// Errors: Invalid when `service_cidr` is not an address range. Everything that can get better shows in [`Routes::state`].
-    pub fn start(cache: Cache, service_cidr: &str, cluster_id: &str, tasks: &Tasks) -> Result<Routes> {
+    /// # Errors
+    /// Invalid when `service_cidr` is not an address range. Everything that can get better shows in [`Routes::state`].
+    pub(crate) fn start(service_cidr: &str, cluster_id: &str, tasks: &Tasks) -> Result<Routes> {
+        let lock = standby::lock_address(service_cidr)
+            .ok_or_else(|| Error::invalid("service_cidr", format!("{service_cidr:?} is not an address range like 127.96.0.0/12")))?;
         let (wanted, newest) = watch::channel(None);
-        let routes = Self::follow(newest, service_cidr, cluster_id, tasks)?;
-        let token = tasks.token();
+        let (applied, applied_seen) = watch::channel(Revision::ZERO);
+        let (state, state_seen) = watch::channel(State::Starting);
+        let router = Router { newest, lock, cluster_id: cluster_id.to_owned(), applied, state };
+        tasks.spawn("routes", router.run(tasks.token()));
+        Ok(Routes { wanted, applied: applied_seen, state: state_seen })
+    }
+
+    /// From now on routes the services and endpoint slices of the cache, and keeps that for a kubelet that can't ask.
+    pub(crate) fn follow(&self, cache: Cache, keeper: Keeper, joined: &JoinResponse, tasks: &Tasks) {
+        let (token, wanted) = (tasks.token(), self.wanted.clone());
+        let (range, cluster_id) = (joined.service_cidr.clone(), joined.cluster_id.clone());
+        tasks.spawn("routes keep", keeper.run(range, cluster_id, wanted.subscribe(), token.clone()));
         tasks.spawn("routes observe", async move {
             tokio::select! {
                 () = token.cancelled() => {}
                 () = observe(cache, wanted) => {}
             }
         });
-        Ok(routes)
-    }
-
-    fn follow(newest: Newest, service_cidr: &str, cluster_id: &str, tasks: &Tasks) -> Result<Routes> {
-        let lock = standby::lock_address(service_cidr)
-            .ok_or_else(|| Error::invalid("service_cidr", format!("{service_cidr:?} is not an address range like 127.96.0.0/12")))?;
-        let (applied, applied_seen) = watch::channel(Revision::ZERO);
-        let (state, state_seen) = watch::channel(State::Starting);
-        let router = Router { newest, lock, cluster_id: cluster_id.to_owned(), applied, state };
-        tasks.spawn("routes", router.run(tasks.token()));
-        Ok(Routes { applied: applied_seen, state: state_seen })
     }
 
     /// The revision as of which every service and endpoint slice is in effect here. A router that stands by forwards nothing, so for it that is
@@ -83,8 +112,19 @@ impl Routes {
     }
 }
 
+/// The kept table, unless something is wanted already.
+fn give_kept(wanted: &Wish, table: Arc<RouteTable>) -> bool {
+    wanted.send_if_modified(|wanted| {
+        let is_alone = wanted.is_none();
+        if is_alone {
+            *wanted = Some(Arc::new(Wanted { revision: Revision::ZERO, table }));
+        }
+        is_alone
+    })
+}
+
 /// Turns what the cache holds into tables, anew whenever a service or slice has changed.
-async fn observe(cache: Cache, wanted: watch::Sender<Option<Arc<Wanted>>>) {
+async fn observe(cache: Cache, wanted: Wish) {
     let mut revisions = cache.revisions();
     let mut changes = cache.subscribe();
     let mut table = Arc::default();

@@ -86,6 +86,12 @@ impl RouteTable {
     }
 }
 
+impl FromIterator<(SocketAddr, Route)> for RouteTable {
+    fn from_iter<I: IntoIterator<Item = (SocketAddr, Route)>>(routes: I) -> Self {
+        Self(routes.into_iter().collect())
+    }
+}
+
 fn name_of<R: Resource>(resource: &R) -> (&str, &str) {
     (&resource.meta().namespace, &resource.meta().name)
 }

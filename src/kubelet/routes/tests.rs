@@ -16,7 +16,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A router with its machine, and the knob that tells it what to route.
 struct Node {
     range: String,
-    wanted: watch::Sender<Option<Arc<Wanted>>>,
     revision: u64,
     routes: Routes,
     tasks: Tasks,
@@ -24,10 +23,9 @@ struct Node {
 
 impl Node {
     fn start(range: &str, cluster_id: &str) -> Node {
-        let (wanted, newest) = watch::channel(None);
         let tasks = Tasks::new(CancellationToken::new());
-        let routes = Routes::follow(newest, range, cluster_id, &tasks).expect("a range");
-        Node { range: range.to_owned(), wanted, revision: 0, routes, tasks }
+        let routes = Routes::start(range, cluster_id, &tasks).expect("a range");
+        Node { range: range.to_owned(), revision: 0, routes, tasks }
     }
 
     /// The service `web` at port 80 of the given address of the range has these backends, and that is in effect.
@@ -39,7 +37,7 @@ impl Node {
         self.revision += 1;
         let (services, slices): (Vec<_>, Vec<_>) = services.iter().map(|(host, backends)| self.service(*host, backends)).unzip();
         let wanted = Wanted { revision: Revision(self.revision), table: Arc::new(super::routes(&services, &slices)) };
-        self.wanted.send_replace(Some(Arc::new(wanted)));
+        self.routes.wanted.send_replace(Some(Arc::new(wanted)));
         let mut applied = self.routes.applied();
         let done = applied.wait_for(|applied| applied.0 >= self.revision);
         tokio::time::timeout(DEADLINE, done).await.expect("the table is applied in time").expect("the router runs");
@@ -321,7 +319,28 @@ async fn a_router_of_another_cluster_and_a_stranger_on_the_lock_are_named() {
 
 #[tokio::test]
 async fn a_range_that_is_none_is_refused() {
-    let (_wanted, newest) = watch::channel(None);
     let tasks = Tasks::new(CancellationToken::new());
-    assert!(matches!(Routes::follow(newest, "127.96.0.0", "cluster", &tasks), Err(Error::Invalid(_))));
+    assert!(matches!(Routes::start("127.96.0.0", "cluster", &tasks), Err(Error::Invalid(_))));
+}
+
+#[tokio::test]
+async fn what_was_kept_is_routed_only_while_nothing_newer_is_known_and_never_acknowledged() {
+    let mut node = Node::start(&free_range(), "cluster");
+    let (old, new) = (Backend::start("o").await, Backend::start("n").await);
+    let (service, slice) = node.service(1, &[old.address]);
+    let kept = Arc::new(super::routes(&[service], &[slice]));
+    assert!(give_kept(&node.routes.wanted, kept.clone()));
+    let reached = async {
+        while visit(node.vip(1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, reached).await.expect("the kept route");
+    assert_eq!((answers(node.vip(1), 2).await.as_str(), *node.routes.applied().borrow()), ("oo", Revision::ZERO));
+    node.route(1, &[new.address]).await;
+    assert!(!give_kept(&node.routes.wanted, kept));
+    assert_eq!(answers(node.vip(1), 2).await, "nn");
+    node.end().await;
+    old.end().await;
+    new.end().await;
 }
