@@ -29,7 +29,7 @@ use crate::store::Stored;
 /// How long a stream may take to send its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How many heartbeats fit into the grace period: two may be lost.
-const HEARTBEATS_PER_GRACE_PERIOD: u32 = 3;
+pub(super) const HEARTBEATS_PER_GRACE_PERIOD: u32 = 3;
 /// How many nodes are marked at once when many fall silent together.
 const MARKED_AT_ONCE: usize = 64;
 
@@ -239,7 +239,7 @@ impl Session {
 fn hear(sessions: &Sessions, node: &str, id: SessionId, message: session_request::Message) -> Result<()> {
     sessions.heard(node, id, Instant::now());
     match message {
-        session_request::Message::Heartbeat(_) => {}
+        session_request::Message::Heartbeat(heartbeat) => sessions.used(node, id, heartbeat.usage, Instant::now()),
         session_request::Message::RoutesApplied(applied) => sessions.routes_applied(node, id, Revision(applied.revision)),
         session_request::Message::AwaitRoutes(awaited) => sessions.await_routes(node, id, Revision(awaited.revision)),
         session_request::Message::Hello(_) => return Err(Error::invalid("hello", "must be the first message, and only that")),

@@ -1,14 +1,14 @@
 //! Which kubelets are connected, what their routers have applied, and which nodes have been silent for too long.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::peers::Told;
-use crate::api::v1::{OpenTunnel, RoutesAppliedEverywhere, SessionResponse, session_response::Message};
+use crate::api::v1::{OpenTunnel, RoutesAppliedEverywhere, SessionResponse, Usage, WantUsage, session_response::Message};
 use crate::api::{Kind, ObjectKey, Revision};
 use crate::error::{Error, Result};
 
@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 const OUTGOING_MESSAGES: usize = 256;
 /// How many revisions a session may wait for at once: more than a node has pods.
 const AWAITED_REVISIONS: usize = 4096;
+
+/// For how long nodes tell what they use after somebody has asked: at least three quarters of this, since they are not told of each who asks.
+const WANTED_FOR: Duration = Duration::from_secs(80);
 
 /// The live node sessions, and the nodes that should have one.
 #[derive(Debug, Default)]
@@ -44,7 +47,17 @@ struct Session {
     routes: Option<Revision>,
     awaited: BTreeSet<Revision>,
     outgoing: mpsc::Sender<Message>,
+    /// What its node uses, while somebody wants to know; and when the node was last told that somebody does.
+    figures: watch::Sender<Option<Figures>>,
+    wanted: Option<Instant>,
     end: Option<oneshot::Sender<Error>>,
+}
+
+/// What a node uses, and since when that is known.
+#[derive(Clone, Debug)]
+pub(super) struct Figures {
+    pub(super) usage: Arc<Usage>,
+    pub(super) heard: Instant,
 }
 
 /// Tells a session from an earlier one of the same node.
@@ -101,6 +114,8 @@ impl Sessions {
             routes: routes.then_some(Revision::ZERO),
             awaited: BTreeSet::new(),
             outgoing,
+            figures: watch::Sender::new(None),
+            wanted: None,
             end: Some(end),
         };
         if let Some(mut replaced) = state.live.insert(node.to_owned(), session) {
@@ -121,6 +136,34 @@ impl Sessions {
         if let Some(session) = self.lock().session(node, id) {
             session.heard = now;
         }
+    }
+
+    /// Notes what a node uses; without it, what is known is forgotten once nobody wants it any more.
+    pub(super) fn used(&self, node: &str, id: SessionId, usage: Option<Usage>, now: Instant) {
+        let mut state = self.lock();
+        let Some(session) = state.session(node, id) else { return };
+        let is_wanted = session.wanted.is_some_and(|wanted| now.saturating_duration_since(wanted) < WANTED_FOR);
+        match usage {
+            Some(usage) if is_wanted => {
+                session.figures.send_replace(Some(Figures { usage: Arc::new(usage), heard: now }));
+            }
+            _ if !is_wanted => {
+                session.figures.send_replace(None);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a node uses, from now on for a while, as it comes; `None` when it has no session.
+    pub(super) fn want_usage(&self, node: &str, now: Instant) -> Option<watch::Receiver<Option<Figures>>> {
+        let mut state = self.lock();
+        let session = state.live.get_mut(node)?;
+        let is_due = session.wanted.is_none_or(|wanted| now.saturating_duration_since(wanted) >= WANTED_FOR / 4);
+        if is_due {
+            session.wanted = Some(now);
+            session.send(Message::WantUsage(WantUsage { duration: prost_types::Duration::try_from(WANTED_FOR).ok() }));
+        }
+        Some(session.figures.subscribe())
     }
 
     /// Notes what a node's router has applied, and tells whoever waits for it.

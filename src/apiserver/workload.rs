@@ -2,6 +2,7 @@
 
 mod exec;
 mod port_forward;
+mod top;
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use super::tunnels::Asked;
 use crate::api::v1::tunnel_request::Message;
 use crate::api::v1::{
     ExecRequest, ExecResponse, LogsRequest, LogsResponse, ObjectRef, ObjectRefusal, OpenTunnel, Pod, PortForwardRequest,
-    PortForwardResponse, TunnelResponse, open_tunnel,
+    PortForwardResponse, TopRequest, TopResponse, TunnelResponse, open_tunnel,
 };
 use crate::api::{Kind, ObjectKey, Resource as _};
 use crate::error::{Error, Result};
@@ -71,6 +72,10 @@ impl WorkloadService for Workloads {
 
     async fn port_forward(&self, request: Request<Streaming<PortForwardRequest>>) -> Result<Response<Self::PortForwardStream>, Status> {
         port_forward::port_forward(self, request.into_inner()).await
+    }
+
+    async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {
+        Ok(Response::new(top::top(&self.0, request.into_inner()).await?))
     }
 }
 

@@ -20,6 +20,7 @@ mod objects;
 mod recorder;
 mod requests;
 mod servers;
+mod top;
 
 #[cfg(test)]
 mod fake;

@@ -18,12 +18,13 @@ use super::generated::node_service_client::NodeServiceClient;
 use super::generated::workload_service_client::WorkloadServiceClient;
 use super::incoming::{Incoming, to_error};
 use super::servers::{Server, Servers, Used};
+use super::top;
 use crate::api::v1::{
     self, ApplyRequest, ApplyResponse, BackupRequest, BackupResponse, CreateRequest, DeletePropagation, DeleteRequest, ExecRequest,
     ExecResponse, ExecStart, GetRequest, JoinRequest, JoinResponse, ListRequest, ListResponse, LogsRequest, LogsResponse, Object,
     PortForwardRequest, PortForwardResponse, PortForwardStart, PutMirrorRequest, RemoveMirrorRequest, Selector, SessionRequest,
-    SessionResponse, TunnelRequest, TunnelResponse, UpdateRequest, UpdateStatusRequest, WatchRequest, WatchResponse, exec_request,
-    port_forward_request, update_status_result,
+    SessionResponse, TopRequest, TopResponse, TunnelRequest, TunnelResponse, UpdateRequest, UpdateStatusRequest, WatchRequest,
+    WatchResponse, exec_request, port_forward_request, update_status_result,
 };
 use crate::api::{ObjectKey, Resource, Revision};
 use crate::error::{Error, Result};
@@ -47,7 +48,7 @@ const LIST_ATTEMPTS: usize = 3;
 /// Clones share the list, the place in it, and the connections, which are made when first needed and made again after they broke.
 ///
 /// A request whose server could not be reached, or had answered that nothing of it was done, goes to the next server at once, and so once
-/// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs`, `join` and
+/// round the list. One that was sent and never answered goes to the next one only if it is safe to repeat: `get`, `list`, `watch`, `logs`, `top`, `join` and
 /// those of mirrors are. `create`, `update`, `update_status`, `apply` and `delete` are not: a repetition could find its own first attempt, or undo what somebody
 /// did in between. `exec` goes to another one only if the command was certainly not
 /// run; `session` and `tunnel` go to one server only.
@@ -357,6 +358,26 @@ impl Client {
         }
         failures.dedup();
         Err(Error::Unavailable(failures.join("; ")))
+    }
+
+    /// Tells what nodes or pods use. Of nodes that have their sessions with other apiservers those are asked.
+    ///
+    /// # Errors
+    /// What `WorkloadService.Top` documents.
+    pub async fn top(&self, request: TopRequest) -> Result<TopResponse> {
+        let mut all = self.read(request.clone(), |channel, request| async move { workload_service(channel).top(request).await }).await?;
+        for servers in self.servers.each() {
+            if !top::is_elsewhere(&all) {
+                break;
+            }
+            let client = Self { servers, patience: self.patience };
+            match client.read(request.clone(), |channel, request| async move { workload_service(channel).top(request).await }).await {
+                Ok(more) => top::complete(&mut all, more),
+                // What it has stays missing, which the answer says.
+                Err(error) => tracing::debug!(%error, "one of the apiservers can't be asked what is used"),
+            }
+        }
+        Ok(all)
     }
 
     async fn stream<Q, T, A>(&self, request: Q, send: impl Fn(Channel, Q) -> A) -> Result<Incoming<T>>

@@ -50,6 +50,9 @@ pub(super) enum Command {
     Exec(Exec),
     /// Make ports of a pod or a service reachable on this machine
     PortForward(PortForward),
+    /// Show what nodes or pods use: processors, memory, disk
+    #[command(subcommand)]
+    Top(Top),
     /// Write all objects to a file, for `apiserver restore`, while the cluster goes on
     Backup(Backup),
     /// Ask a node to show that it keeps every promise that the spec of a pod makes
@@ -296,6 +299,67 @@ pub(super) struct PortForward {
     /// if it is empty, 0, or the port is named
     #[arg(value_name = "[LOCAL:]PORT", required = true)]
     pub(super) ports: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Top {
+    /// What nodes use, all of each machine
+    #[command(visible_aliases = ["nodes", "no"])]
+    Node(TopNodes),
+    /// What pods use
+    #[command(visible_aliases = ["pods", "po"])]
+    Pod(TopPods),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TopNodes {
+    /// The node; all if not given
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+    #[command(flatten)]
+    pub(super) how: HowToTop,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TopPods {
+    /// The pod; all of the namespace if not given
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Pods of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "name")]
+    pub(super) all_namespaces: bool,
+    /// A line for each container
+    #[arg(long)]
+    pub(super) containers: bool,
+    #[command(flatten)]
+    pub(super) how: HowToTop,
+}
+
+/// How figures are shown.
+#[derive(Args, Debug)]
+pub(super) struct HowToTop {
+    /// Only those with these labels: a=b, a!=b, "a in (x,y)", "a notin (x,y)", a, !a
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
+    pub(super) selector: Option<String>,
+    /// The largest first, instead of by name
+    #[arg(long, value_enum, value_name = "FIGURE")]
+    pub(super) sort_by: Option<Figure>,
+    /// Show them anew every 5 s
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// Leave out the line of headings
+    #[arg(long)]
+    pub(super) no_headers: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Figure {
+    /// Processors
+    Cpu,
+    /// Memory
+    Memory,
+    /// Disk
+    Disk,
 }
 
 #[derive(Args, Debug)]

@@ -25,6 +25,7 @@ mod screen;
 mod store;
 mod table;
 mod targets;
+mod top;
 mod up;
 mod version;
 mod watch;
@@ -148,6 +149,7 @@ impl Console<'_> {
             Command::Conformance(args) => conformance::run(self, &args).await,
             Command::Exec(args) => exec::run(self, args).await,
             Command::PortForward(args) => port_forward::run(self, &args).await,
+            Command::Top(args) => top::run(self, &args).await,
             Command::Backup(args) => backup::run(self, &args).await,
             Command::Store(command) => store::run(self, &command),
             Command::Explain(args) => explain::run(self, &args),

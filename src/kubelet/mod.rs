@@ -2,7 +2,7 @@
 //!
 //! - `plan` decides, purely; `phase` and `status` say what became of it. `observe` turns objects and files into what they decide on.
 //! - `pods` acts on the plans, woken by `run`; `runtime` runs containers, each pod guarded by a [`shim`] that outlives the kubelet.
-//! - `session` keeps the connection: heartbeats, acknowledgements of routes; logs and commands go through a `tunnel` each. `report` sends statuses. `drain` holds stops back until
+//! - `session` keeps the connection: heartbeats, acknowledgements of routes; logs and commands go through a `tunnel` each; `usage` is measured while somebody wants to know it. `report` sends statuses. `drain` holds stops back until
 //!   nobody is led to a pod any more.
 //! - `configuration` follows the ConfigMaps and Secrets that pods use; `environment` is what containers are told, `volumes` the files that they find, `told` how a change of
 //!   that is noticed.
@@ -38,6 +38,7 @@ mod status;
 mod told;
 mod tunnel;
 mod uid;
+mod usage;
 mod volumes;
 mod wakes;
 
@@ -202,6 +203,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     };
     let kept_routes = routes::Keeper { path: root.routes(), unsynced: unsynced.clone() };
     let (refuse, refusal) = watch::channel(None);
+    let usages = usage::Usages::new();
     let session = session::Session {
         host_ip,
         capabilities,
@@ -213,6 +215,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         drains: drains.clone(),
         tunnels: tunnel::Tunnels::new(logs::Logs::new(root, finished), execs.clone()),
         wakes: wakes.clone(),
+        usages: usages.clone(),
         has_joined,
         clock: clock.clone(),
         tasks: tasks.clone(),
@@ -230,6 +233,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     tasks.spawn("static pods", statics.run(recorder, move || woken.all(), token.clone()));
     tasks.spawn("mirrors", mirrors.run(token.clone()));
     tasks.spawn("session", session.run(token.clone()));
+    tasks.spawn("usage", usages.run(pods.clone(), token.clone()));
     tasks.spawn("pods", run::run(pods.clone(), cache.subscribe(), wakes.clone(), clock, token.clone()));
     let (woken, ended) = (wakes.clone(), token.clone());
     tasks.spawn("first state", async move {

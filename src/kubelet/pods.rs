@@ -24,7 +24,7 @@ use super::environment::Environment;
 use super::kept::Unsynced;
 use super::observe::{self, Notes};
 use super::os::{Host, Os};
-use super::plan::{self, DesiredPod};
+use super::plan::{self, DesiredPod, ObservedContainer, ObservedRun};
 use super::ports::Ports;
 use super::probes::Probes;
 use super::report::Reporter;
@@ -34,6 +34,7 @@ use super::shim::log_files::LogLimits;
 use super::static_pods::{Chosen, StaticPods, is_static};
 use super::status::{Facts, status};
 use super::uid::PodUid;
+use super::usage::{Ground, RunningPod};
 use super::wakes::{Wakes, Woken};
 use crate::api::v1::{Pod, PodStatus, Service};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
@@ -194,6 +195,25 @@ impl Pods {
         }
         self.links.followed.settle();
         self.entries.values().filter_map(|entry| entry.look_again).min_by_key(time::millis)
+    }
+
+    /// The pods that run, with the main processes of their containers, as of the last look at each.
+    pub(crate) fn running(&self) -> Vec<RunningPod> {
+        let main = |container: &ObservedContainer| match container.run {
+            ObservedRun::Running { pid, .. } => Some((container.name.clone(), pid)),
+            _ => None,
+        };
+        let running = |(uid, entry): (&PodUid, &Entry)| {
+            let observed = entry.observed.as_ref().filter(|observed| observed.is_guarded)?;
+            let containers: Vec<_> = observed.containers.iter().filter_map(main).collect();
+            (!containers.is_empty()).then(|| RunningPod { uid: uid.clone(), containers })
+        };
+        self.entries.iter().filter_map(running).collect()
+    }
+
+    /// Where the pods are.
+    pub(crate) fn ground(&self) -> Ground {
+        Ground { root: self.links.root.clone(), places: self.links.processes.places().clone() }
     }
 
     /// Whether some process of some pod is still guarded.

@@ -14,11 +14,12 @@ use super::drain::Drains;
 use super::root::Root;
 use super::routes::{Keeper, Routes};
 use super::tunnel::Tunnels;
+use super::usage::{Usages, Wish};
 use super::wakes::Wakes;
 use super::{Config, node};
 use crate::api::Revision;
 use crate::api::v1::{
-    AwaitRoutes, Heartbeat, Hello, JoinRequest, JoinResponse, RoutesApplied, SessionRequest, SessionResponse, session_request,
+    AwaitRoutes, Heartbeat, Hello, JoinRequest, JoinResponse, RoutesApplied, SessionRequest, SessionResponse, WantUsage, session_request,
     session_response,
 };
 use crate::client::{Backoff, Cache, Client, Incoming};
@@ -34,6 +35,9 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Messages to the apiserver that wait; heartbeats and acknowledgements are few, and a full queue means a dead connection.
 const OUTGOING: usize = 16;
 
+/// The longest that figures are measured for one wish.
+const LONGEST_WISH: Duration = Duration::from_secs(600);
+
 /// What sessions need, one after the other.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -48,6 +52,7 @@ pub(crate) struct Session {
     pub(crate) drains: Arc<Drains>,
     pub(crate) tunnels: Tunnels,
     pub(crate) wakes: Arc<Wakes>,
+    pub(crate) usages: Usages,
     pub(crate) has_joined: Arc<AtomicBool>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Arc<Tasks>,
@@ -61,6 +66,7 @@ pub(crate) struct Session {
 /// Why a session does something.
 enum Wake {
     Heartbeat,
+    Measured,
     Received(Result<Option<SessionResponse>>),
     RoutesApplied,
     RoutesWanted,
@@ -147,17 +153,29 @@ impl Session {
         }
         let mut wanted = self.drains.acknowledgements().wanted.subscribe();
         wanted.mark_changed();
+        // Who asked for figures was another one.
+        self.usages.want(None);
+        let mut measured = self.usages.measured();
         loop {
             let wake = tokio::select! {
                 _ = heartbeat.tick() => Wake::Heartbeat,
+                () = changed(Some(&mut measured)) => Wake::Measured,
                 received = incoming.next() => Wake::Received(received),
                 () = changed(applied.as_mut()) => Wake::RoutesApplied,
                 () = changed(Some(&mut wanted)) => Wake::RoutesWanted,
             };
             match wake {
-                Wake::Heartbeat => send(requests, session_request::Message::Heartbeat(Heartbeat {})).await?,
+                Wake::Heartbeat => send(requests, session_request::Message::Heartbeat(Heartbeat::default())).await?,
+                Wake::Measured => {
+                    let usage = measured.borrow_and_update().as_deref().cloned();
+                    if usage.is_some() {
+                        // It is the heartbeat that is due.
+                        heartbeat.reset();
+                        send(requests, session_request::Message::Heartbeat(Heartbeat { usage })).await?;
+                    }
+                }
                 Wake::Received(response) => match response? {
-                    Some(response) => self.receive(response, incoming),
+                    Some(response) => self.receive(response, incoming, every),
                     None => return Err(Error::Unavailable("the apiserver ended the session".to_owned())),
                 },
                 Wake::RoutesApplied => {
@@ -176,7 +194,7 @@ impl Session {
         }
     }
 
-    fn receive(&self, response: SessionResponse, incoming: &Incoming<SessionResponse>) {
+    fn receive(&self, response: SessionResponse, incoming: &Incoming<SessionResponse>, every: Duration) {
         match response.message {
             Some(session_response::Message::OpenTunnel(tunnel)) => {
                 let (tunnels, token, client) = (self.tunnels.clone(), self.tasks.token(), self.client.beside_stream(incoming));
@@ -187,6 +205,10 @@ impl Session {
             Some(session_response::Message::RoutesAppliedEverywhere(applied)) => {
                 let everywhere = &self.drains.acknowledgements().everywhere;
                 everywhere.send_modify(|known| *known = Revision(applied.revision).max(*known));
+            }
+            Some(session_response::Message::WantUsage(WantUsage { duration })) => {
+                let duration = duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default();
+                self.usages.want(Some(Wish { until: Instant::now() + duration.min(LONGEST_WISH), every }));
             }
             Some(session_response::Message::Welcome(_)) | None => {}
         }

@@ -11,3 +11,4 @@ mod port_forward;
 mod routing;
 mod several;
 mod steps;
+mod top;

@@ -15,6 +15,7 @@ mod mirrors;
 mod node;
 mod prune;
 mod shared;
+mod top;
 mod update;
 mod watch;
 

@@ -131,7 +131,7 @@ async fn a_session_needs_a_registered_node_and_a_hello() {
     assert!(matches!(unknown.hear().await, Err(Error::NotFound(object)) if object.name == "n1"));
     let (send, requests) = mpsc::channel(1);
     let mut session = client.session(ReceiverStream::new(requests)).await.unwrap();
-    send.send(SessionRequest { message: Some(session_request::Message::Heartbeat(Heartbeat {})) }).await.unwrap();
+    send.send(SessionRequest { message: Some(session_request::Message::Heartbeat(Heartbeat::default())) }).await.unwrap();
     assert!(matches!(session.next().await, Err(Error::Invalid(_))));
 }
 
@@ -142,7 +142,7 @@ async fn a_silent_node_becomes_unknown_and_its_session_ends() {
     let alive = Kubelet::welcomed(&client, "alive", "j").await;
     let beats = async {
         loop {
-            alive.say(session_request::Message::Heartbeat(Heartbeat {})).await;
+            alive.say(session_request::Message::Heartbeat(Heartbeat::default())).await;
             tokio::time::sleep(SHORT_GRACE / 6).await;
         }
     };

@@ -7,6 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::logs::{asked, logs_of, next, piece, to_its_end};
 use super::node::{Kubelet, join, ready_node, ready_reason};
+use super::top::{measure, top, usage};
 use super::*;
 use crate::api::SYSTEM_NAMESPACE;
 use crate::api::condition::READY;
@@ -84,7 +85,7 @@ async fn while_alive<T>(kubelets: &[&Kubelet], test: impl Future<Output = T>) ->
         loop {
             often.tick().await;
             for kubelet in kubelets {
-                kubelet.say(session_request::Message::Heartbeat(Heartbeat {})).await;
+                kubelet.say(session_request::Message::Heartbeat(Heartbeat::default())).await;
             }
         }
     };
@@ -201,6 +202,31 @@ async fn logs_come_from_whichever_apiserver_has_the_nodes_session() {
 }
 
 #[tokio::test]
+async fn what_is_used_is_told_by_whichever_apiserver_has_the_nodes_session() {
+    let scene = Scene::new();
+    let ((a, at_a), (b, at_b)) = (scene.start().await, scene.start().await);
+    let mut one = Kubelet::welcomed(&at_a, "n1", "i").await;
+    let mut two = Kubelet::welcomed(&at_b, "n2", "j").await;
+    let only_b = Client::with_servers([b.url().as_str()], Patience::default()).unwrap();
+    let (answer, ()) = tokio::join!(only_b.top(top("Node", "")), measure(&mut two, usage(2, &pod("x"))));
+    let answer = answer.unwrap();
+    let missing = answer.nodes[0].missing.clone().unwrap();
+    assert_eq!(missing.apiserver, a.id());
+    assert!(missing.message.contains("another apiserver"), "{missing:?}");
+    assert_eq!(answer.nodes[1].usage.unwrap().cpu_millis, Some(2));
+
+    let both = Client::with_servers([b.url().as_str(), &a.url()], Patience::default()).unwrap();
+    // The second was asked a moment ago, and goes on measuring by itself.
+    let (answer, ()) = tokio::join!(both.top(top("Node", "")), async {
+        two.say(session_request::Message::Heartbeat(usage(2, &pod("x")))).await;
+        measure(&mut one, usage(1, &pod("x"))).await;
+    });
+    let cpu: Vec<_> = answer.unwrap().nodes.iter().map(|node| node.usage.and_then(|usage| usage.cpu_millis)).collect();
+    assert_eq!(cpu, [Some(1), Some(2)]);
+    assert_eq!(both.server(), b.url(), "everything else stays where it was");
+}
+
+#[tokio::test]
 async fn routes_are_applied_everywhere_when_they_are_at_every_apiservers_nodes() {
     let scene = Scene::new();
     let ((a, at_a), (b, at_b)) = (scene.start().await, scene.start().await);
@@ -238,7 +264,11 @@ async fn an_apiserver_that_lost_its_store_sends_its_sessions_to_others() {
     let (send, stay) = (kubelet.send.clone(), kubelet.hear());
     let live = async {
         let mut often = tokio::time::interval(GRACE / 8);
-        while send.send(crate::api::v1::SessionRequest { message: Some(session_request::Message::Heartbeat(Heartbeat {})) }).await.is_ok() {
+        while send
+            .send(crate::api::v1::SessionRequest { message: Some(session_request::Message::Heartbeat(Heartbeat::default())) })
+            .await
+            .is_ok()
+        {
             often.tick().await;
         }
         std::future::pending::<()>().await;

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::tasks::Tasks;
 
 /// Between two looks at what nobody tells of: a log.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What is shown of a log that is not as it should be.
 const SHOWN: usize = 400;
 /// The grace period of pods that name none: what ignores requests to end shall not hold up the run.

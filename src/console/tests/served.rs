@@ -1,6 +1,7 @@
 //! The commands, asking an apiserver in this process.
 
 mod config;
+mod top;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};

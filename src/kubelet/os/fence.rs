@@ -1,10 +1,13 @@
 //! Fences: what holds the processes of a container within their limits. On Linux they are control groups, which this knows by their files, whether they
 //! are of version 1 or 2; elsewhere there are none, and so no folders.
 
+mod used;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+pub(crate) use used::Used;
 
 /// What the processes of a container may use together, and what they get when the machine is busy. Absent: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,11 @@ impl Places {
         folders.sort();
         folders.dedup();
         folders
+    }
+
+    /// What the processes of a container use, as far as a fence of theirs counts it.
+    pub(crate) fn used(&self, pod: &str, container: &str) -> Used {
+        self.all().fold(Used::default(), |known, place| known.or(|| Used::within(&place.join(pod).join(container))))
     }
 
     /// Removes the fences of a pod of which nothing runs.

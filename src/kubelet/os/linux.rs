@@ -2,8 +2,9 @@
 
 mod cgroups;
 mod program;
+mod usage;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -18,6 +19,7 @@ use nix::sys::stat::fstat;
 use crate::kubelet::shim::files::Run;
 
 use super::fence::Places;
+use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Known, Os, Process, Reaped, unix};
 
 /// Linux.
@@ -143,6 +145,14 @@ impl Os for Host {
         kibibytes
             .map(|kibibytes| kibibytes * 1024)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
+    }
+
+    fn process_usage() -> io::Result<Vec<ProcessUsage>> {
+        usage::processes()
+    }
+
+    fn machine_usage() -> io::Result<MachineUsage> {
+        usage::machine()
     }
 
     unix::shared!();

@@ -1,7 +1,9 @@
 //! macOS. It has no child subreaper and no death signal: a descendant that leaves both its parent and its session gets away from the
 //! shim, and is found by its environment when the pod's processes are swept.
 
-use std::fs::File;
+mod usage;
+
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,6 +14,7 @@ use nix::libc;
 
 use crate::kubelet::shim::files::Run;
 
+use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Known, Os, Process, Reaped, unix};
 
 /// macOS.
@@ -97,6 +100,14 @@ impl Os for Host {
         // SAFETY: the buffer is as large as is said.
         let result = unsafe { libc::sysctlbyname(c"hw.memsize".as_ptr(), (&raw mut bytes).cast(), &raw mut size, std::ptr::null_mut(), 0) };
         if result == 0 { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn process_usage() -> io::Result<Vec<ProcessUsage>> {
+        Ok(pids()?.into_iter().filter_map(usage::process).collect())
+    }
+
+    fn machine_usage() -> io::Result<MachineUsage> {
+        usage::machine(Self::memory_bytes()?)
     }
 
     unix::shared!();

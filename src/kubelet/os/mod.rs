@@ -2,7 +2,7 @@
 //! system lacks it says by [`Os::CAPABILITIES`] or `io::ErrorKind::Unsupported`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -14,8 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::shim::files::{Cause, Run};
 use fence::Places;
+use usage::{DiskUsage, MachineUsage, ProcessUsage};
 
 pub(crate) mod fence;
+pub(crate) mod usage;
 
 #[cfg(unix)]
 mod unix;
@@ -266,6 +268,20 @@ pub(crate) trait Os {
 
     /// Kills every process whose environment `is_doomed`, and gives how many there were.
     fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize>;
+
+    /// What all living processes use, as far as this one may know it.
+    fn process_usage() -> io::Result<Vec<ProcessUsage>>;
+
+    /// What the machine uses.
+    fn machine_usage() -> io::Result<MachineUsage>;
+
+    /// How full the file system is that a folder is on.
+    fn disk_usage(folder: &Path) -> io::Result<DiskUsage>;
+
+    /// How many bytes of the disk a file takes.
+    fn bytes_on_disk(file: &Metadata) -> u64 {
+        file.len()
+    }
 
     /// The machine's own name.
     fn hostname() -> String;

@@ -8,10 +8,10 @@ mod raw_terminal;
 mod terminal;
 pub(super) mod user;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -30,6 +30,7 @@ pub(crate) use guarded::Guarded;
 pub(crate) use output::Output;
 pub(crate) use raw_terminal::{RawTerminal, terminal_resizes};
 
+use super::usage::DiskUsage;
 use super::{Heard, Reaped};
 
 /// The functions of `Os` that are the same on both: items of its implementations, which import what they name.
@@ -93,6 +94,14 @@ macro_rules! shared {
 
         fn ask_to_end(main: i32) -> io::Result<()> {
             unix::ask_to_end(main)
+        }
+
+        fn disk_usage(folder: &Path) -> io::Result<DiskUsage> {
+            unix::disk_usage(folder)
+        }
+
+        fn bytes_on_disk(file: &Metadata) -> u64 {
+            unix::bytes_on_disk(file)
         }
     };
 }
@@ -326,6 +335,21 @@ pub(super) fn done_if_gone(result: nix::Result<()>) -> io::Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// How full the file system is that a folder is on.
+pub(super) fn disk_usage(folder: &Path) -> io::Result<DiskUsage> {
+    let counts = nix::sys::statvfs::statvfs(folder)?;
+    // What these are differs between systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    let (block, total, free) = (counts.fragment_size() as u64, counts.blocks() as u64, counts.blocks_free() as u64);
+    Ok(DiskUsage { used: total.saturating_sub(free) * block, total: total * block })
+}
+
+/// How many bytes of the disk a file takes.
+pub(super) fn bytes_on_disk(file: &Metadata) -> u64 {
+    // In units of 512 bytes, whatever the file system's are.
+    file.blocks() * 512
 }
 
 /// The machine's own name.

@@ -11,6 +11,7 @@ mod output;
 mod pipe;
 mod process;
 mod raw_terminal;
+mod usage;
 mod volume;
 
 use std::fs::File;
@@ -27,6 +28,7 @@ use windows_sys::core::BOOL;
 
 use raw_terminal::RawTerminal;
 
+use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Os, Process, Reaped};
 use crate::kubelet::shim::CONTAINER_VARIABLE;
 use crate::kubelet::shim::files::Run;
@@ -181,6 +183,18 @@ impl Os for Host {
     /// What had a mark has ended with its shim.
     fn kill_all(_: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
         Ok(0)
+    }
+
+    fn process_usage() -> io::Result<Vec<ProcessUsage>> {
+        usage::processes()
+    }
+
+    fn machine_usage() -> io::Result<MachineUsage> {
+        usage::machine()
+    }
+
+    fn disk_usage(folder: &Path) -> io::Result<DiskUsage> {
+        usage::disk(folder)
     }
 
     fn hostname() -> String {

@@ -12,6 +12,7 @@ mod restarts;
 mod start;
 mod static_pods;
 mod stop;
+mod top;
 
 use super::case::Case;
 
@@ -28,6 +29,7 @@ const AREAS: &[&[Case]] = &[
     logs::CASES,
     stop::CASES,
     static_pods::CASES,
+    top::CASES,
 ];
 
 /// All cases, area after area.
