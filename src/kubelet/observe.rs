@@ -114,6 +114,7 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
         is_guarded: found.is_guarded,
         stopping: found.desired.stop.map(|stop| Duration::from_millis(stop.grace_ms)),
         grace: notes.grace,
+        unkillable: found.state.unkillable.clone(),
         containers,
     }
 }

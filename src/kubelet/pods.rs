@@ -133,6 +133,9 @@ impl Pods {
             alone_at,
         };
         for uid in pods.links.processes.list()? {
+            if let Err(error) = pods.links.processes.keep_private(&uid) {
+                tracing::warn!(pod = %uid, %error, "others may be able to read what is the pod's alone");
+            }
             let entry = Entry::from_folder(&uid, &pods.links.root.pod(&uid));
             if let Some(pod) = &entry.pod {
                 pods.by_key.entry(pod.key()).or_default().insert(uid.clone());

@@ -35,7 +35,8 @@ impl Root {
         Host::make_private_folder(path).map_err(unusable)?;
         let path = dunce::canonicalize(path).map_err(unusable)?;
         Host::make_private_folder(&path.join("pods")).map_err(unusable)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(unusable)?;
+        let lock =
+            Host::open_private_file(&path.join("lock"), File::options().create(true).truncate(false).write(true)).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Precondition(format!(

@@ -37,6 +37,7 @@ pub(crate) fn status(facts: &Facts<'_>) -> PodStatus {
             .collect()
     };
     let (init_container_statuses, container_statuses) = (statuses(|role| role != Role::Main), statuses(|role| role == Role::Main));
+    let (reason, message) = hindrance(facts);
     let phase = phase::advance(facts.before.phase(), &seen_containers(facts));
     PodStatus {
         phase: phase.into(),
@@ -46,8 +47,18 @@ pub(crate) fn status(facts: &Facts<'_>) -> PodStatus {
         host_ip: facts.host_ip.to_owned(),
         ports: facts.ports.to_vec(),
         start_time: Some(facts.before.start_time.unwrap_or(*facts.now)),
-        reason: desired.obstacle.as_ref().map_or_else(String::new, |_| MISSING_CAPABILITY.to_owned()),
-        message: desired.obstacle.clone().unwrap_or_default(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// What keeps a pod from what it shall be; two empty texts when nothing does.
+fn hindrance<'a>(facts: &Facts<'a>) -> (&'static str, &'a str) {
+    let unkillable = facts.observed.map_or("", |observed| &observed.unkillable);
+    match &facts.desired.obstacle {
+        Some(obstacle) => (MISSING_CAPABILITY, obstacle),
+        None if unkillable.is_empty() => ("", ""),
+        None => ("FailedKill", unkillable),
     }
 }
 

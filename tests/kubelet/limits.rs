@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use bluebird::api::v1::{Container, Node, PodPhase, ResourceRequirements, RestartPolicy};
 
+use serde_json::{Value, json};
+
 use crate::machine::{FOREVER, Machine, phase, script, terminated};
-use crate::processes::{eventually, is_alive};
+use crate::processes::{eventually, is_alive, kill_hard};
+use crate::shim::Fixture;
 
 /// A machine that has these capabilities; says so and gives none otherwise.
 async fn machine_with(needed: &[&str]) -> Option<Machine> {
@@ -127,4 +130,43 @@ async fn what_a_dead_pod_left_of_its_control_groups_is_swept_and_that_of_a_livin
     assert!(is_alive(main) && groups(main) == living);
     machine.finish().await;
     assert!(living.iter().all(|(_, folder)| !folder.exists()));
+}
+
+/// A run in a control group that is none: it counts what the test says.
+fn fenced(pod: &Fixture, container: &str, script: &str) -> Value {
+    let folder = pod.path(&format!("fence-{container}"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("cgroup.procs"), "").unwrap();
+    count_killed(pod, container, 0);
+    let mut run = pod.script(container, 0, script);
+    run["fence"] = json!([folder]);
+    run
+}
+
+fn count_killed(pod: &Fixture, container: &str, killed: u32) {
+    std::fs::write(pod.path(&format!("fence-{container}/memory.events")), format!("oom_kill {killed}\n")).unwrap();
+}
+
+#[tokio::test]
+async fn only_a_kill_for_want_of_memory_is_told_as_one() {
+    let mut pod = Fixture::new();
+    let runs = ["asked", "deaf", "starved"].map(|name| {
+        let trap = if name == "deaf" { "trap '' TERM; echo ready; " } else { "echo ready; " };
+        fenced(&pod, name, &format!("{trap}{FOREVER}"))
+    });
+    pod.want(&runs, None);
+    pod.start();
+    let starved = pod.running("starved", 0).await;
+    for name in ["asked", "deaf", "starved"] {
+        pod.running(name, 0).await;
+        eventually("the trap", || (pod.log(name, 0) == "ready\n").then_some(())).await;
+        // A process that it had started, say.
+        count_killed(&pod, name, 1);
+    }
+    kill_hard(starved);
+    assert_eq!(pod.ended("starved", 0).await, json!("OomKilled"));
+    pod.want(&runs, Some(300));
+    assert_eq!(pod.ended("asked", 0).await, json!({ "Signaled": 15 }));
+    assert_eq!(pod.ended("deaf", 0).await, json!({ "Signaled": 9 }));
+    pod.shim_ends().await;
 }

@@ -15,6 +15,7 @@ mod probes;
 mod processes;
 mod shim;
 mod static_pods;
+mod unkillable;
 mod upgrades;
 mod users;
 mod volumes;

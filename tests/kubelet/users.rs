@@ -1,8 +1,10 @@
 //! Containers that run as somebody else than the kubelet. Only root can do that.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+
 use bluebird::api::v1::{Container, PodPhase, RestartPolicy};
 
-use crate::machine::{Machine, phase, script, terminated};
+use crate::machine::{FOREVER, Machine, phase, script, terminated};
 
 fn as_user(user: &str, text: &str) -> Container {
     Container { run_as: user.into(), ..script("main", text) }
@@ -52,6 +54,25 @@ async fn a_container_that_is_somebody_else_can_read_nothing_of_its_pod_but_its_o
     let machine = Machine::new().await;
     let text = "cat ../desired.json ../state.json ../pod.binpb 2>/dev/null; ls .. ../logs ../.. 2>/dev/null; echo done";
     assert_eq!(said_as(&machine, "curious", "nobody", text).await, "done\n");
+    // Whoever can open a lock can hold it for ever.
+    let text = "for file in ../lock ../shim.log ../../../lock; do cat $file > /dev/null 2>&1 && echo read $file; done; echo done";
+    assert_eq!(said_as(&machine, "holder", "nobody", text).await, "done\n");
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_kubelet_let_others_read_they_can_read_no_more() {
+    let mut machine = Machine::new().await;
+    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    machine.running("web").await;
+    machine.kill_kubelet().await;
+    let folder = machine.folder_of(&pod);
+    let files = [machine.root().join("lock"), folder.join("lock"), folder.join("shim.log")];
+    files.iter().for_each(|file| std::fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap());
+    machine.start_kubelet().await;
+    for file in &files {
+        assert_eq!(std::fs::metadata(file).unwrap().mode() & 0o777, 0o600, "{}", file.display());
+    }
     machine.finish().await;
 }
 

@@ -50,6 +50,8 @@ pub(super) enum Step {
     Delete(&'static str, Option<i64>),
     /// Waits until a pod is gone.
     Gone(&'static str),
+    /// Waits for an event in the namespace with this reason and this text in its note.
+    Event(&'static str, &'static str),
     /// Waits until so many endpoints are ready behind a service.
     Endpoints(&'static str, usize),
     /// Anything else.

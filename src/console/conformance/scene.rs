@@ -10,8 +10,8 @@ use super::case::Step;
 use super::look;
 use crate::api::manifest::Manifest;
 use crate::api::v1::{
-    Container, EndpointSlice, LogsRequest, Namespace, Object, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy, Selector, object,
-    probe::Handler,
+    ClusterEvent, Container, EndpointSlice, LogsRequest, Namespace, Object, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy, Selector,
+    lifecycle_handler, object, probe::Handler, stop_method,
 };
 use crate::api::{Kind, ObjectKey};
 use crate::client::{Cache, Client, DeleteOptions};
@@ -122,6 +122,7 @@ impl Scene {
             }
             Step::Delete(pod, grace) => self.delete(pod, *grace).await,
             Step::Gone(pod) => self.wait(&format!("pod {pod} to be gone"), |scene| scene.pod(pod).is_none().then_some(())).await,
+            Step::Event(reason, text) => self.event(reason, text).await,
             Step::Endpoints(service, count) => self.endpoints(service, *count).await,
             Step::Do(doing) => doing(self).await,
         }
@@ -181,7 +182,19 @@ impl Scene {
                 Some(Handler::Exec(exec)) => exec.command.first_mut(),
                 _ => None,
             });
-            for program in container.command.first_mut().into_iter().chain(probed).filter(|program| *program == "testapp") {
+            let lifecycle = container.lifecycle.as_mut();
+            let (before, stop) = lifecycle.map_or((None, None), |lifecycle| (lifecycle.pre_stop.as_mut(), lifecycle.stop.as_mut()));
+            let before = before.and_then(|before| match &mut before.handler {
+                Some(lifecycle_handler::Handler::Exec(exec)) => exec.command.first_mut(),
+                _ => None,
+            });
+            let stop = stop.and_then(|stop| match &mut stop.method {
+                Some(stop_method::Method::Command(exec)) => exec.command.first_mut(),
+                _ => None,
+            });
+            for program in
+                container.command.first_mut().into_iter().chain(probed).chain(before).chain(stop).filter(|program| *program == "testapp")
+            {
                 program.clone_from(&self.stage.testapp);
             }
         }
@@ -218,6 +231,16 @@ impl Scene {
             slice.and_then(|slice| Some(slice.spec.as_ref()?.endpoints.len())).unwrap_or(0)
         };
         self.wait(&format!("{count} endpoints behind service {service}"), |scene| (ready(scene) == count).then_some(())).await
+    }
+
+    /// Waits for an event with this reason whose note contains a text.
+    pub(super) async fn event(&self, reason: &str, text: &str) -> Result {
+        let told = |scene: &Scene| {
+            let events = scene.cache.list_in::<ClusterEvent>(&scene.namespace);
+            let mut specs = events.iter().filter_map(|event| event.spec.as_ref());
+            specs.any(|spec| spec.reason == reason && spec.note.contains(text))
+        };
+        self.wait(&format!("an event {reason} with {text:?}"), |scene| told(scene).then_some(())).await
     }
 
     /// Waits until `look` finds something in the namespace.

@@ -5,6 +5,7 @@ mod used;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 pub(crate) use used::Used;
@@ -87,8 +88,10 @@ impl Places {
 #[derive(Debug, Default)]
 pub(crate) struct Fence {
     folders: Vec<PathBuf>,
-    /// How many processes had been killed for want of memory when it was raised.
-    killed_before: u64,
+    /// How many processes had been killed for want of memory at the last look,
+    killed: u64,
+    /// and when there were first seen to be more than before.
+    killed_at: Option<Instant>,
 }
 
 impl Fence {
@@ -98,14 +101,24 @@ impl Fence {
             make(folder)?;
             set(folder, limits)?;
         }
-        let mut fence = Self { folders: folders.to_vec(), killed_before: 0 };
-        fence.killed_before = fence.killed_for_memory();
+        let mut fence = Self { folders: folders.to_vec(), ..Self::default() };
+        fence.killed = fence.killed_for_memory();
         Ok(fence)
     }
 
-    /// Whether a process in it was killed since it was raised because its limit of memory was reached.
-    pub(crate) fn ran_out_of_memory(&self) -> bool {
-        self.killed_for_memory() > self.killed_before
+    /// Takes note of what was killed in it for want of memory. To be called now and then: what is seen late is taken for new.
+    pub(crate) fn look(&mut self, now: Instant) {
+        let killed = self.killed_for_memory();
+        if killed > self.killed {
+            self.killed_at = Some(now);
+        }
+        self.killed = killed;
+    }
+
+    /// Whether a process in it was killed lately because its limit of memory was reached.
+    pub(crate) fn is_starved(&mut self, now: Instant) -> bool {
+        self.look(now);
+        self.killed_at.is_some_and(|killed_at| now.duration_since(killed_at) < LATELY)
     }
 
     /// Kills all that is in it, at once, where the system can do that; false where it can't.
@@ -133,6 +146,9 @@ impl Fence {
         files.filter_map(count).sum()
     }
 }
+
+/// How long a process may take to be gone that was killed for want of memory.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// In what `cpu` is counted, in microseconds.
 const PERIOD: u64 = 100_000;
@@ -245,4 +261,26 @@ fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_killed_for_want_of_memory_long_ago_is_no_reason_for_an_end_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = |killed: u64| std::fs::write(folder.path().join("memory.events"), format!("oom 7\noom_kill {killed}\n")).unwrap();
+        count(2);
+        let mut fence = Fence::raise(&[folder.path().to_owned()], &Limits::default()).unwrap();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!fence.is_starved(start), "what was killed before it was raised is another run's");
+        count(3);
+        fence.look(after(60));
+        assert!(fence.is_starved(after(61)), "it was seen a second ago");
+        assert!(!fence.is_starved(after(75)));
+        count(4);
+        assert!(fence.is_starved(after(80)));
+    }
 }

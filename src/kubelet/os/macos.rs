@@ -3,7 +3,7 @@
 
 mod usage;
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! system lacks it says by [`Os::CAPABILITIES`] or `io::ErrorKind::Unsupported`.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -144,6 +144,11 @@ pub(crate) trait Os {
 
     /// A new file, or an emptied one, that only its owner can read.
     fn create_private_file(path: &Path) -> io::Result<File>;
+
+    /// Opens a file as the options say; only its owner can read it from then on, whoever made it.
+    fn open_private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        options.open(path)
+    }
 
     /// Writes a whole file that only its owner can read, so that a reader sees the old content or the new one, and nothing in between.
     fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -8,10 +8,10 @@ mod raw_terminal;
 mod terminal;
 pub(super) mod user;
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -54,6 +54,10 @@ macro_rules! shared {
 
         fn create_private_file(path: &Path) -> io::Result<File> {
             unix::create_private_file(path)
+        }
+
+        fn open_private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+            unix::open_private_file(path, options)
         }
 
         fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()> {
@@ -261,6 +265,15 @@ pub(super) async fn silence(path: &Path) -> io::Result<()> {
 /// Only its owner can read it, whatever the umask.
 pub(super) fn create_private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// The same for a file that may be there, and be somebody else's to read.
+pub(super) fn open_private_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// A folder that only its owner can look into: what a pod is told may be secret.

@@ -53,6 +53,8 @@ pub(crate) struct ObservedPod {
     pub(crate) stopping: Option<Duration>,
     /// How long its processes may take to end if nobody says otherwise.
     pub(crate) grace: Duration,
+    /// A process that can't be killed although it shall be, and why: a sentence. Empty while there is none.
+    pub(crate) unkillable: String,
     /// What is known of its containers; one that was never asked for is absent.
     pub(crate) containers: Vec<ObservedContainer>,
 }

@@ -30,6 +30,7 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
         is_guarded,
         stopping: None,
         grace: Duration::from_secs(30),
+        unkillable: String::new(),
         containers: vec![ObservedContainer {
             name: "main".into(),
             run,

@@ -73,6 +73,15 @@ impl Processes {
         Host::make_bell(&folder.bell())
     }
 
+    /// Takes from others what an earlier kubelet has let them read: whoever can open a lock can hold it.
+    pub(crate) fn keep_private(&self, uid: &PodUid) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        [folder.lock(), folder.shim_log()].iter().try_for_each(|file| match Host::open_private_file(file, File::options().append(true)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+    }
+
     /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
     pub(crate) fn start(&self, uid: &PodUid, runs: Vec<Run>, is_guarded: bool) -> io::Result<Option<Child>> {
         let folder = self.root.pod(uid);
@@ -186,7 +195,7 @@ impl Processes {
     }
 
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {
-        let complaints = File::options().create(true).append(true).open(folder.shim_log())?;
+        let complaints = Host::open_private_file(&folder.shim_log(), File::options().create(true).append(true))?;
         let mut command = Command::new(&self.shim_program);
         command.arg("shim").arg(folder.path()).env_clear().current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);

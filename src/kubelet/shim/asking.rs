@@ -2,6 +2,7 @@
 //! wrong is told in the state.
 
 use super::Shim;
+use super::complaints::complain;
 use super::files::{Cause, EndStep, Failure, Hook, Run, Stage, StopMethod};
 use crate::kubelet::os::{Host, Os};
 
@@ -68,7 +69,7 @@ impl Shim {
         if self.hooks.abandon(hook).is_some()
             && let Err(error) = Host::kill(hook)
         {
-            eprintln!("the process {hook} beside a container that has ended can't be killed: {error}");
+            complain(&format!("the process {hook} beside a container that has ended can't be killed: {error}"));
         }
     }
 

@@ -16,6 +16,11 @@ pub(super) struct End {
 }
 
 impl End {
+    /// It has had its time.
+    pub(super) fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
     fn left(&self) -> Duration {
         Duration::from_millis(self.stop.grace_ms).saturating_sub(self.since.elapsed())
     }
@@ -56,7 +61,7 @@ impl Shim {
 
     /// The shortest time after which a run has to be looked at that was asked to end.
     pub(super) fn next_end(&self) -> Option<Duration> {
-        self.ends.values().map(|end| end.left().max(super::RETRY)).min()
+        self.ends.values().map(|end| end.left().max(self.retry())).min()
     }
 
     /// A container's main process with all that it has started and that can be told to be its own.

@@ -127,6 +127,9 @@ pub(crate) struct State {
     /// What went wrong when the latest runs were asked to end.
     #[serde(default)]
     pub(crate) failures: Vec<Failure>,
+    /// A process that can't be killed although it shall be, and why: a sentence. Empty while there is none.
+    #[serde(default)]
+    pub(crate) unkillable: String,
 }
 
 /// Something that was to be done when a run was asked to end, and went wrong.

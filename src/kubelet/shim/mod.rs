@@ -5,6 +5,7 @@
 //! on `lock` says that it lives, `bell` wakes it. It ends when nothing runs and nothing is to be started; the kubelet starts another one when that changes.
 
 mod asking;
+mod complaints;
 mod ends;
 pub(crate) mod files;
 pub(crate) mod get;
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
+use complaints::complain;
 use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
 use hooks::Hooks;
 use outputs::Outputs;
@@ -30,8 +32,9 @@ use crate::kubelet::os::{Bell, Host, Os, Reaped};
 use crate::kubelet::runtime::or_nothing;
 use crate::time::{self, Clock};
 
-/// Between two kills of a tree that doesn't get smaller fast enough, and before a state that could not be written is written again.
+/// Between two kills of a tree that doesn't get smaller fast enough.
 const RETRY: Duration = Duration::from_millis(20);
+/// Before what could not be killed is killed again, and a state that could not be written is written again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs as the shim of the pod folder that the last argument names, until nothing is left to guard.
@@ -53,8 +56,9 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
 fn run(folder: PodFolder) -> io::Result<()> {
     Host::detach()?;
     // Waits for a predecessor that is about to end. The lock ends with this process, whatever happens to it.
-    let lock = File::options().create(true).truncate(false).write(true).open(folder.lock())?;
+    let lock = Host::open_private_file(&folder.lock(), File::options().create(true).truncate(false).write(true))?;
     lock.lock()?;
+    complaints::begin(folder.shim_log());
     let bell = <Host as Os>::Bell::open(&folder.bell())?;
     Host::adopt_orphans()?;
     bell.ring_at_child_end()?;
@@ -99,6 +103,8 @@ struct Shim {
     stopping: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
     has_children: bool,
+    /// The first process of this turn that could not be killed, with why.
+    unkillable: String,
 }
 
 impl Shim {
@@ -122,16 +128,19 @@ impl Shim {
             hooks: Hooks::default(),
             stopping: None,
             has_children: false,
+            unkillable: String::new(),
         })
     }
 
     /// Sees what has happened, does what is to be done now, and says so.
     fn turn(&mut self) -> io::Result<Turn> {
+        self.unkillable.clear();
         self.reap()?;
+        self.fences.values_mut().for_each(|fence| fence.look(Instant::now()));
         match self.folder.read_desired() {
             Ok(desired) => self.desired = desired,
             // What runs must not suffer from it: the last wishes hold.
-            Err(error) => eprintln!("the kubelet's wishes can't be read: {error}"),
+            Err(error) => complain(&format!("the kubelet's wishes can't be read: {error}")),
         }
         match self.desired.stop {
             Some(_) => self.stop()?,
@@ -147,6 +156,7 @@ impl Shim {
         }
 
         let is_idle = !self.has_children && self.ending.is_empty() && self.running().next().is_none();
+        self.state.unkillable.clone_from(&self.unkillable);
         let is_written = self.publish();
         if is_idle {
             // A state that can't be written is lost with the shim; the kubelet then says Lost, which is true.
@@ -182,12 +192,18 @@ impl Shim {
             let main = self.running().find(|(_, pid, _)| *pid == ended).map(|(name, _, started_at)| (name.to_owned(), started_at));
             self.note_end(ended, &cause, main.as_ref().map(|(name, _)| name.as_str()));
             if let Some((name, started_at)) = main {
-                let is_starved = self.fences.get(&name).is_some_and(Fence::ran_out_of_memory);
-                let cause = if is_starved && matches!(cause, Cause::Signaled(_)) { Cause::OomKilled } else { cause };
+                let cause = if self.is_starved(&name, &cause) { Cause::OomKilled } else { cause };
                 let superseded = self.superseded(&name);
                 self.ending.insert(name, Ended { cause, started_at, finished_at: self.now(), superseded });
             }
         }
+    }
+
+    /// Whether a main process ended since its container had reached its limit of memory. What was killed by us was not.
+    fn is_starved(&mut self, name: &str, cause: &Cause) -> bool {
+        let is_ours = self.grace_left().is_some_and(|left| left.is_zero()) || self.ends.get(name).is_some_and(ends::End::is_over);
+        let was_killed = *cause == Cause::Signaled(files::OOM_KILLED - 128) && !is_ours;
+        was_killed && self.fences.get_mut(name).is_some_and(|fence| fence.is_starved(Instant::now()))
     }
 
     /// Starts the runs that are wanted and have not been started.
@@ -300,7 +316,11 @@ impl Shim {
             if is_doomed(process.pid)
                 && let Err(error) = Host::kill(process.pid)
             {
-                eprintln!("process {} can't be killed: {error}", process.pid);
+                let why = format!("process {} can't be killed: {error}", process.pid);
+                complain(&why);
+                if self.unkillable.is_empty() {
+                    self.unkillable = why;
+                }
             }
         }
         self.reap()
@@ -312,13 +332,13 @@ impl Shim {
             return true;
         }
         if let Err(error) = self.folder.write_state(&self.state) {
-            eprintln!("the state can't be written: {error}");
+            complain(&format!("the state can't be written: {error}"));
             return false;
         }
         self.written = Some(self.state.clone());
         let pod = self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Err(error) = Host::ring(&self.desired.bell, &pod) {
-            eprintln!("the kubelet can't be woken: {error}");
+            complain(&format!("the kubelet can't be woken: {error}"));
         }
         true
     }
@@ -328,7 +348,12 @@ impl Shim {
         let in_grace = self.grace_left().filter(|left| !left.is_zero());
         let is_killing = in_grace.is_none() && (self.stopping.is_some() || !self.ending.is_empty() || self.running().next().is_none());
         let rewrite = (!is_written).then_some(WRITE_RETRY);
-        [in_grace, is_killing.then_some(RETRY), rewrite, self.next_end()].into_iter().flatten().min()
+        [in_grace, is_killing.then_some(self.retry()), rewrite, self.next_end()].into_iter().flatten().min()
+    }
+
+    /// When what shall be dead is killed again.
+    fn retry(&self) -> Duration {
+        if self.unkillable.is_empty() { RETRY } else { WRITE_RETRY }
     }
 
     fn now(&self) -> i64 {
@@ -339,7 +364,7 @@ impl Shim {
 /// At once, where the system can do that: what starts others faster than they are found can't get away so.
 fn kill_fenced(fence: Option<&Fence>) {
     if let Some(Err(error)) = fence.map(Fence::kill) {
-        eprintln!("what is in a control group can't be killed at once: {error}");
+        complain(&format!("what is in a control group can't be killed at once: {error}"));
     }
 }
 

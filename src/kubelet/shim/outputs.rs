@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use super::complaints::complain;
 use super::files::Run;
 use super::lines::Lines;
 use super::log::{Log, Source, stamp};
@@ -112,7 +113,7 @@ impl Outputs {
         log.flush(&mut self.batch);
         log.tell(&time);
         if let Some(loss) = log.loss() {
-            eprintln!("the log of container {container} ends without saying so: {loss}");
+            complain(&format!("the log of container {container} ends without saying so: {loss}"));
         }
     }
 
@@ -147,7 +148,7 @@ impl Outputs {
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return 0,
             Err(error) => {
-                eprintln!("an output of container {container} can't be read any more: {error}");
+                complain(&format!("an output of container {container} can't be read any more: {error}"));
                 0
             }
         };

@@ -33,6 +33,7 @@ fn seen(container: ObservedContainer) -> ObservedPod {
         is_guarded: true,
         stopping: None,
         grace: Duration::ZERO,
+        unkillable: String::new(),
         containers: vec![container],
     }
 }
@@ -122,6 +123,15 @@ fn a_pod_succeeds_when_its_sidecars_have_ended_after_its_main_containers() {
     // One that no shim lived to start has no process to wait for.
     let starting = container(ObservedRun::Starting(Attempt::default()), None);
     assert_eq!(make_with_init(&before, Some(&ObservedPod { is_guarded: false, ..pod(starting) })).phase(), PodPhase::Succeeded);
+}
+
+#[test]
+fn a_pod_that_cannot_end_says_which_process_cannot_be_killed_for_as_long_as_that_is_so() {
+    let before = make(RestartPolicy::Always, &PodStatus::default(), Some(&seen(running())));
+    let stuck = ObservedPod { unkillable: "process 42 can't be killed: no".into(), ..seen(running()) };
+    let stuck = make(RestartPolicy::Always, &before, Some(&stuck));
+    assert_eq!((stuck.reason.as_str(), stuck.message.as_str()), ("FailedKill", "process 42 can't be killed: no"));
+    assert_eq!(make(RestartPolicy::Always, &stuck, Some(&seen(running()))), before);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod restarts;
 mod start;
 mod static_pods;
 mod stop;
+mod stop_methods;
 mod top;
 
 use super::case::Case;
@@ -28,6 +29,7 @@ const AREAS: &[&[Case]] = &[
     ports::CASES,
     logs::CASES,
     stop::CASES,
+    stop_methods::CASES,
     static_pods::CASES,
     top::CASES,
 ];

@@ -175,6 +175,7 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
             is_guarded,
             stopping,
             grace: Duration::from_secs(30),
+            unkillable: String::new(),
             containers,
         }
     })
