@@ -45,7 +45,7 @@ has_answer() { answer "$1" > /dev/null; }
 
 "$linux/apiserver" --data-dir "$work/data" --listen 127.0.0.1:0 > "$work/apiserver.log" 2>&1 &
 apiserver=$!
-await "the apiserver listens" grep -q 'url=' "$work/apiserver.log"
+await "the apiserver listens" grep -qs 'url=' "$work/apiserver.log"
 BLUEBIRD_SERVER=$(sed -n 's/.*url="\([^"]*\)".*/\1/p' "$work/apiserver.log" | head -n 1)
 export BLUEBIRD_SERVER
 
@@ -57,6 +57,9 @@ start_kubelet() {
 is_ready() { bluebird get nodes 2> /dev/null | grep -q "wine *Ready"; }
 start_kubelet
 await "a node of Windows joins" is_ready
+# A limit that is taken and forgotten is none.
+not grep -q -- '-limits$' <(bluebird get node wine -o yaml)
+echo "ok: it says that it enforces no limits, since Wine doesn't"
 
 cat > "$work/pod.yaml" <<YAML
 apiVersion: v1

@@ -17,10 +17,11 @@ const LABEL_PREFIX: &str = "kubernetes.io/";
 
 /// What the node can do that another might not, sorted.
 pub(crate) fn capabilities(routes: bool, places: &Places) -> Vec<String> {
+    let enforced = places.enforced();
     let found = [
-        (places.cpu.is_some(), capability::CPU_LIMITS),
-        (places.memory.is_some(), capability::MEMORY_LIMITS),
-        (places.pids.is_some(), capability::PIDS_LIMITS),
+        (enforced.cpu, capability::CPU_LIMITS),
+        (enforced.memory, capability::MEMORY_LIMITS),
+        (enforced.pids, capability::PIDS_LIMITS),
         (Host::may_run_as(), capability::RUN_AS),
         (routes, "routes.proxy"),
         (routes && may_listen_low(), "routes.low-ports"),

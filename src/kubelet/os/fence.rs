@@ -1,5 +1,5 @@
 //! Fences: what holds the processes of a container within their limits. On Linux they are control groups, which this knows by their files, whether they
-//! are of version 1 or 2; elsewhere there are none, and so no folders.
+//! are of version 1 or 2; elsewhere there are none, and so no folders: there the system holds them by itself, or not at all.
 
 mod used;
 
@@ -32,9 +32,40 @@ pub(crate) struct Places {
     pub(crate) pids: Option<PathBuf>,
     /// Where all processes of a fence can be killed at once.
     pub(crate) kill: Option<PathBuf>,
+    /// What the system enforces without a place.
+    pub(crate) without: Kinds,
+}
+
+/// Kinds of limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    pub(crate) cpu: bool,
+    pub(crate) memory: bool,
+    pub(crate) pids: bool,
+}
+
+impl Limits {
+    /// Those of these kinds.
+    pub(crate) fn of(self, kinds: Kinds) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.filter(|_| kinds.cpu),
+            cpu_request_millis: self.cpu_request_millis.filter(|_| kinds.cpu),
+            memory_bytes: self.memory_bytes.filter(|_| kinds.memory),
+            pids: self.pids.filter(|_| kinds.pids),
+        }
+    }
 }
 
 impl Places {
+    /// The limits that are enforced here.
+    pub(crate) fn enforced(&self) -> Kinds {
+        Kinds {
+            cpu: self.cpu.is_some() || self.without.cpu,
+            memory: self.memory.is_some() || self.without.memory,
+            pids: self.pids.is_some() || self.without.pids,
+        }
+    }
+
     /// The folders of a container's fence.
     pub(crate) fn of(&self, pod: &str, container: &str, limits: &Limits) -> Vec<PathBuf> {
         let cpu = self.cpu.as_ref().filter(|_| limits.cpu_millis.or(limits.cpu_request_millis).is_some());
@@ -282,5 +313,14 @@ mod tests {
         assert!(!fence.is_starved(after(75)));
         count(4);
         assert!(fence.is_starved(after(80)));
+    }
+
+    #[test]
+    fn only_limits_that_are_enforced_are_set() {
+        let all = Limits { cpu_millis: Some(1), cpu_request_millis: Some(2), memory_bytes: Some(3), pids: Some(4) };
+        let places = Places { memory: Some("unused".into()), without: Kinds { pids: true, ..Kinds::default() }, ..Places::default() };
+        assert_eq!(places.enforced(), Kinds { cpu: false, memory: true, pids: true });
+        assert_eq!(all.of(places.enforced()), Limits { cpu_millis: None, cpu_request_millis: None, ..all });
+        assert_eq!(all.of(Kinds { cpu: true, ..Kinds::default() }), Limits { memory_bytes: None, pids: None, ..all });
     }
 }

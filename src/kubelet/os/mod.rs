@@ -90,6 +90,12 @@ pub(crate) enum Reaped {
         /// The signal's number.
         signal: i32,
     },
+    /// A child has ended, as has all of its container, since that has reached its limit of memory.
+    #[cfg_attr(unix, expect(dead_code, reason = "there the fence knows it"))]
+    OutOfMemory {
+        /// Which.
+        pid: i32,
+    },
     /// There are children, and they live.
     AllAlive,
     /// There are no children, and so no descendants.

@@ -7,6 +7,7 @@ mod console;
 mod files;
 mod guarded;
 mod job;
+mod limits;
 mod output;
 mod pipe;
 mod process;
@@ -28,6 +29,7 @@ use windows_sys::core::BOOL;
 
 use raw_terminal::RawTerminal;
 
+use super::fence::Places;
 use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Os, Process, Reaped};
 use crate::kubelet::shim::CONTAINER_VARIABLE;
@@ -128,7 +130,11 @@ impl Os for Host {
     }
 
     fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
-        children::spawn(command, &run.container)
+        children::spawn(command, run)
+    }
+
+    fn places(_: &Path) -> Places {
+        Places { without: limits::enforced(), ..Places::default() }
     }
 
     /// A job of the kubelet guards a command, no process.

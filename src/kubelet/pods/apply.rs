@@ -255,7 +255,8 @@ impl Links {
         let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
         let env = env.map_err(|lacking| ("CreateContainerConfigError", lacking))?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
-        let limits = limits::of(container);
+        let places = self.processes.places();
+        let limits = limits::of(container).of(places.enforced());
         let ending = lifecycle::ending(container, &entry.ports, self.host_ip);
         let ending = ending.map_err(|why| ("CreateContainerConfigError", Lacking::Missing(why)))?;
         Ok(Some(Run {
@@ -271,7 +272,7 @@ impl Links {
             pre_stop: ending.pre_stop,
             stop: ending.stop,
             user: (!container.run_as.is_empty()).then(|| container.run_as.clone()),
-            fence: self.processes.places().of(uid.as_str(), name, &limits),
+            fence: places.of(uid.as_str(), name, &limits),
             limits,
             told: entry.to_tell.usable.get(name).cloned(),
             ..Run::default()

@@ -180,6 +180,7 @@ impl Shim {
             let (ended, cause) = match Host::reap()? {
                 Reaped::Exited { pid, code } => (pid, Cause::Exited(code)),
                 Reaped::Signaled { pid, signal } => (pid, Cause::Signaled(signal)),
+                Reaped::OutOfMemory { pid } => (pid, Cause::OomKilled),
                 Reaped::AllAlive => {
                     self.has_children = true;
                     return Ok(());

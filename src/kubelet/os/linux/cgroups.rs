@@ -36,6 +36,7 @@ pub(super) fn places(root: &Path) -> Places {
         memory: find(Limits { memory_bytes: amount, ..Limits::default() }, Some("memory")),
         pids: find(Limits { pids: Some(1000), ..Limits::default() }, Some("pids")),
         kill: find(Limits::default(), None),
+        ..Places::default()
     }
 }
 

@@ -118,6 +118,7 @@ impl Guard {
             let (pid, cause) = match Host::reap()? {
                 Reaped::Exited { pid, code } => (pid, Cause::Exited(code)),
                 Reaped::Signaled { pid, signal } => (pid, Cause::Signaled(signal)),
+                Reaped::OutOfMemory { pid } => (pid, Cause::OomKilled),
                 Reaped::AllAlive => return Ok(true),
                 Reaped::NoChildren => return Ok(false),
             };

@@ -1,4 +1,5 @@
 //! A command that runs in a container beside it: in a job of the kubelet's own, so that all of it ends when the job is dropped, and when the kubelet dies.
+//! The limits of its container hold for it by itself.
 
 use std::io;
 use std::os::windows::io::BorrowedHandle;
@@ -35,7 +36,7 @@ impl crate::kubelet::os::Guarded for Guarded {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "a kubelet on Windows has no terminals"));
         }
         match launch::command(run) {
-            Ok(command) => match begin(command.into(), wiring.stdin) {
+            Ok(command) => match begin(command.into(), run, wiring.stdin) {
                 Ok((running, streams)) => Ok((Self(Ok(running)), streams)),
                 Err(error) => Ok(never_began(launch::explain(run, &error))),
             },
@@ -66,9 +67,10 @@ fn never_began(cause: Cause) -> (Guarded, Streams) {
     (Guarded(Err(cause)), streams)
 }
 
-fn begin(mut command: Command, has_stdin: bool) -> io::Result<(Running, Streams)> {
+fn begin(mut command: Command, run: &Run, has_stdin: bool) -> io::Result<(Running, Streams)> {
     command.stdin(if has_stdin { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let job = Job::new()?;
+    // Nobody can join the container's own job, which only its shim has.
+    let job = Job::within(&run.limits)?;
     // What is not in the job yet must not outlive a failure.
     let mut child = command.creation_flags(CREATE_SUSPENDED | CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP).kill_on_drop(true).spawn()?;
     let handle = child.raw_handle().ok_or_else(|| io::Error::other("the command has ended before it began"))?;

@@ -4,15 +4,17 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
 
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, HANDLE, INVALID_HANDLE_VALUE};
-use windows_sys::Win32::System::IO::{CreateIoCompletionPort, GetQueuedCompletionStatus};
+use windows_sys::Win32::System::IO::{CreateIoCompletionPort, GetQueuedCompletionStatus, PostQueuedCompletionStatus};
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_ASSOCIATE_COMPLETION_PORT,
-    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JOBOBJECTINFOCLASS, JobObjectAssociateCompletionPortInformation, JobObjectBasicProcessIdList,
-    JobObjectExtendedLimitInformation, QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+    AssignProcessToJobObject, CreateJobObjectW, IsProcessInJob, JOBOBJECT_ASSOCIATE_COMPLETION_PORT,
+    JOBOBJECT_CPU_RATE_CONTROL_INFORMATION, JOBOBJECTINFOCLASS, JobObjectAssociateCompletionPortInformation, JobObjectBasicProcessIdList,
+    JobObjectCpuRateControlInformation, JobObjectExtendedLimitInformation, QueryInformationJobObject, SetInformationJobObject,
+    TerminateJobObject,
 };
 use windows_sys::Win32::System::Threading::INFINITE;
 
-use super::{check, owned};
+use super::{check, limits, owned};
+use crate::kubelet::os::fence::Limits;
 
 /// A job. When its last handle is closed, also because the process that held it has died, all processes in it are ended. None of them may
 /// leave it.
@@ -20,14 +22,30 @@ use super::{check, owned};
 pub(crate) struct Job(OwnedHandle);
 
 impl Job {
-    /// An empty one, whose handle no other process inherits.
+    /// An empty one without limits.
     pub(crate) fn new() -> io::Result<Self> {
+        Self::within(&Limits::default())
+    }
+
+    /// An empty one, whose handle no other process inherits. What is in it is held within these limits, as far as the system does what it says.
+    pub(crate) fn within(limits: &Limits) -> io::Result<Self> {
         // SAFETY: null pointers ask for the defaults: not inherited, no name.
         let job = Self(owned(unsafe { CreateJobObjectW(std::ptr::null(), std::ptr::null()) })?);
-        let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
-        limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-        job.set(JobObjectExtendedLimitInformation, &limits)?;
+        job.set(JobObjectExtendedLimitInformation, &limits::of_job(limits))?;
+        if let Some(rate) = limits.cpu_millis.and_then(limits::cpu_rate) {
+            job.set(JobObjectCpuRateControlInformation, &rate)?;
+        }
         Ok(job)
+    }
+
+    /// The most processor time that its processes get, in ten thousandths of all that the machine has.
+    pub(crate) fn cpu_rate(&self) -> io::Result<u32> {
+        let mut rate = JOBOBJECT_CPU_RATE_CONTROL_INFORMATION::default();
+        let (class, bytes) = (JobObjectCpuRateControlInformation, size_of_val(&rate) as u32);
+        // SAFETY: the buffer is as large as is said, and of the kind that belongs to the class.
+        check(unsafe { QueryInformationJobObject(self.raw(), class, (&raw mut rate).cast(), bytes, std::ptr::null_mut()) })?;
+        // SAFETY: all members of the union are numbers.
+        Ok(unsafe { rate.Anonymous.CpuRate })
     }
 
     /// Puts a process into it. All that the process starts from then on is in it, too.
@@ -72,13 +90,13 @@ impl Job {
         check(unsafe { TerminateJobObject(self.raw(), code) })
     }
 
-    /// What is told when processes in it begin and end. One at most can be had.
-    pub(crate) fn news(&self) -> io::Result<News> {
-        // SAFETY: makes a new port, for no file.
-        let port = owned(unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, std::ptr::null_mut(), 0, 1) })?;
-        let port_of_job = JOBOBJECT_ASSOCIATE_COMPLETION_PORT { CompletionKey: std::ptr::null_mut(), CompletionPort: port.as_raw_handle() };
-        self.set(JobObjectAssociateCompletionPortInformation, &port_of_job)?;
-        Ok(News(port))
+    /// Lets what happens to its processes be told under this key. Only to one can it be told.
+    pub(crate) fn tell(&self, news: &News, key: usize) -> io::Result<()> {
+        let port = JOBOBJECT_ASSOCIATE_COMPLETION_PORT {
+            CompletionKey: std::ptr::without_provenance_mut(key),
+            CompletionPort: news.0.as_raw_handle(),
+        };
+        self.set(JobObjectAssociateCompletionPortInformation, &port)
     }
 
     fn set<T>(&self, class: JOBOBJECTINFOCLASS, value: &T) -> io::Result<()> {
@@ -95,15 +113,34 @@ impl Job {
 /// How many pids are asked for at first.
 const FEW: usize = 62;
 
-/// What a job tells.
+/// What jobs tell, in the order in which it happened.
 #[derive(Debug)]
 pub(crate) struct News(OwnedHandle);
 
+/// One of them: a kind of message, and the key of the job that tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) message: u32,
+    pub(crate) key: usize,
+}
+
 impl News {
-    /// Waits until something happens in the job.
-    pub(crate) fn wait(&self) -> io::Result<()> {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: makes a new port, for no file.
+        owned(unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, std::ptr::null_mut(), 0, 1) }).map(Self)
+    }
+
+    /// Waits for the next.
+    pub(crate) fn wait(&self) -> io::Result<Told> {
         let (mut message, mut key, mut subject) = (0, 0, std::ptr::null_mut());
         // SAFETY: the pointers are to values of the right kinds.
-        check(unsafe { GetQueuedCompletionStatus(self.0.as_raw_handle(), &raw mut message, &raw mut key, &raw mut subject, INFINITE) })
+        check(unsafe { GetQueuedCompletionStatus(self.0.as_raw_handle(), &raw mut message, &raw mut key, &raw mut subject, INFINITE) })?;
+        Ok(Told { message, key })
+    }
+
+    /// Tells something as a job would.
+    pub(crate) fn post(&self, told: Told) -> io::Result<()> {
+        // SAFETY: the handle is open, and nobody looks behind the null pointer.
+        check(unsafe { PostQueuedCompletionStatus(self.0.as_raw_handle(), told.message, told.key, std::ptr::null()) })
     }
 }
