@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bluebird::api::v1::{Container, Node, Object, ObjectMeta, Pod, PodPhase, PodSpec, Selector, WatchRequest, WatchResponse, event};
+use bluebird::api::v1::{
+    Container, Node, Object, ObjectMeta, Pod, PodPhase, PodSpec, Selector, TopRequest, WatchRequest, WatchResponse, event,
+};
 use bluebird::api::{Kind, Resource};
 use bluebird::client::{Client, DeleteOptions, Incoming};
 
@@ -54,6 +56,14 @@ fn pod(name: &str) -> Pod {
 }
 
 impl Pods {
+    /// Looks at what all pods use.
+    pub(crate) async fn top(&self) -> anyhow::Result<()> {
+        let selector = Some(Selector { kind: Kind::Pod.to_string(), ..Default::default() });
+        let answer = self.client.top(TopRequest { selector }).await?;
+        ensure!(answer.pods.iter().all(|pod| pod.usage.is_some()), "some of {} pods have no figures", answer.pods.len());
+        Ok(())
+    }
+
     /// Waits until the node is ready.
     pub(crate) async fn follow(client: Client) -> anyhow::Result<Pods> {
         node_ready(&client).await.context("the node did not become ready")?;

@@ -43,6 +43,23 @@ pub(crate) async fn bench(report: &mut Report, count: usize) -> anyhow::Result<(
     let of_shims = used(Some(processor_time(&shims).saturating_sub(before.1)));
     let of_apiserver = used(cpu_between(before.2, apiserver.process.cpu()));
     report.note(&format!("of one core in {span:?} at rest: kubelet {of_kubelet}, all shims {of_shims}, apiserver {of_apiserver}"));
+
+    // From the first figures on: what it takes to have some is another matter.
+    let begun = Instant::now();
+    pods.top().await?;
+    let first = begun.elapsed();
+    let before = (kubelet.process.cpu(), apiserver.process.cpu());
+    let looked = Instant::now();
+    while looked.elapsed() < span {
+        pods.top().await?;
+        tokio::time::sleep(span / 15).await;
+    }
+    let (of_kubelet, of_apiserver) =
+        (used(cpu_between(before.0, kubelet.process.cpu())), used(cpu_between(before.1, apiserver.process.cpu())));
+    report.note(&format!(
+        "while somebody looks at what all use, which takes {:.2} s at first: kubelet {of_kubelet}, apiserver {of_apiserver}",
+        first.as_secs_f64()
+    ));
     pods.delete_all().await
 }
 

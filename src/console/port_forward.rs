@@ -4,16 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, Result, describe};
-use super::{Console, args};
+use super::{Console, args, words};
 use crate::api::v1::port_forward_request::Message as Said;
 use crate::api::v1::port_forward_response::Message as Told;
-use crate::api::v1::{ClosePort, EndpointSlice, PortForwardRequest, PortForwardResponse, PortForwardStart, Service};
+use crate::api::v1::{ClosePort, EndpointSlice, Pod, PortForwardRequest, PortForwardResponse, PortForwardStart, Service};
 use crate::client::{Client, Incoming};
 use crate::error::{self, Error};
 use crate::tasks::Tasks;
@@ -53,6 +53,9 @@ pub(super) async fn run(console: &mut Console<'_>, args: &args::PortForward) -> 
     // What is wrong already is told before anybody connects.
     for forward in &forwards {
         way.find(&forward.remote).await?;
+        if let Some(why) = way.check(&forward.remote).await? {
+            return Err(Failure::Failed(why));
+        }
     }
     let tasks = std::sync::Arc::new(Tasks::new(CancellationToken::new()));
     let (notes, mut noted) = mpsc::channel(NOTES);
@@ -127,7 +130,7 @@ async fn accept(listener: TcpListener, remote: String, way: Way, notes: mpsc::Se
             match token.run_until_cancelled(way.lead(connection, &remote)).await {
                 // Whoever connected here has gone away, and knows it.
                 None | Some(Ok(()) | Err(Error::Cancelled)) => {}
-                Some(Err(error)) => drop(notes.send(way.note(&remote, &error)).await),
+                Some(Err(error)) => drop(notes.send(way.note(&remote, &error).await).await),
             }
         });
     }
@@ -176,19 +179,41 @@ impl Way {
     }
 
     /// Leads one connection, until both sides have closed it or either is gone.
-    async fn lead(&self, connection: TcpStream, remote: &str) -> error::Result<()> {
+    async fn lead(&self, mut connection: TcpStream, remote: &str) -> error::Result<()> {
         connection.set_nodelay(true).map_err(cut)?;
+        // However this ends, unless both sides have closed it, the program here gets a reset: what is cut off must not look complete.
+        connection.set_zero_linger().map_err(cut)?;
         let start = self.find(remote).await?;
         let (to_pod, mut from_pod) = self.client.port_forward(start).await?;
-        let (read, write) = connection.into_split();
-        tokio::try_join!(send(read, to_pod), receive(&mut from_pod, write)).map(drop)
+        let (read, write) = connection.split();
+        tokio::try_join!(send(read, to_pod), receive(&mut from_pod, write))?;
+        #[allow(deprecated, reason = "it is the lingering that may block, and here it is taken back")]
+        connection.set_linger(None).map_err(cut)
     }
 
-    fn note(&self, remote: &str, error: &Error) -> Note {
+    /// Why the pod can't be reached, now or ever; `None` when it can, as far as is known, or is a service's.
+    async fn check(&self, remote: &str) -> error::Result<Option<String>> {
+        let Target::Pod(name) = &self.target else { return Ok(None) };
+        let pod = self.client.get::<Pod>(&self.namespace, name).await?;
+        let status = pod.status.unwrap_or_default();
+        let has_port = remote.parse::<u16>().is_ok() || status.ports.iter().any(|port| port.name == remote);
+        // A pod that isn't placed yet has none, and will have those that it declares.
+        let declared = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| &container.ports);
+        let is_declared = declared.into_iter().any(|port| port.name == remote);
+        Ok(match words::is_over(&status) {
+            true => Some(format!("pod {name} has ended")),
+            false if !has_port && !is_declared => Some(format!("pod {name} has no port {remote:?}")),
+            false => None,
+        })
+    }
+
+    async fn note(&self, remote: &str, error: &Error) -> Note {
         let why = format!("port {remote}: {}", describe(error));
         match (&self.target, error) {
             (Target::Pod(_), Error::NotFound(object)) if object.kind == "Pod" => Note::PodGone(why),
-            (Target::Pod(_), Error::Precondition(reason)) if reason.ends_with("has ended") => Note::PodGone(why),
+            (Target::Pod(_), Error::Precondition(_)) if matches!(self.check(remote).await, Ok(Some(_)) | Err(Error::NotFound(_))) => {
+                Note::PodGone(why)
+            }
             _ => Note::Failed(why),
         }
     }
@@ -199,7 +224,7 @@ fn cut(_: std::io::Error) -> Error {
     Error::Cancelled
 }
 
-async fn send(mut read: OwnedReadHalf, to_pod: mpsc::Sender<PortForwardRequest>) -> error::Result<()> {
+async fn send(mut read: ReadHalf<'_>, to_pod: mpsc::Sender<PortForwardRequest>) -> error::Result<()> {
     let mut buffer = vec![0; PIECE];
     loop {
         let count = read.read(&mut buffer).await.map_err(cut)?;
@@ -211,7 +236,7 @@ async fn send(mut read: OwnedReadHalf, to_pod: mpsc::Sender<PortForwardRequest>)
     }
 }
 
-async fn receive(from_pod: &mut Incoming<PortForwardResponse>, mut write: OwnedWriteHalf) -> error::Result<()> {
+async fn receive(from_pod: &mut Incoming<PortForwardResponse>, mut write: WriteHalf<'_>) -> error::Result<()> {
     while let Some(response) = from_pod.next().await? {
         match response.message {
             Some(Told::Data(data)) => write.write_all(&data).await.map_err(cut)?,
@@ -223,32 +248,4 @@ async fn receive(from_pod: &mut Incoming<PortForwardResponse>, mut write: OwnedW
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(typed: &str, expected: Option<(u16, &str)>) {
-        let expected = expected.map(|(local, remote)| Forward { local, remote: remote.to_owned() });
-        assert_eq!(forward(typed).ok(), expected, "{typed}");
-    }
-
-    #[test]
-    fn ports_are_written_as_kubectl_users_write_them() {
-        check("80", Some((80, "80")));
-        check("8080:80", Some((8080, "80")));
-        check(":80", Some((0, "80")));
-        check("0:80", Some((0, "80")));
-        check("http", Some((0, "http")));
-        check("8080:http", Some((8080, "http")));
-        for wrong in ["", ":", "80:", "0", "65536", "1:0", "x:80", "1:2:3"] {
-            check(wrong, None);
-        }
-    }
-
-    #[test]
-    fn a_target_is_a_pod_or_a_service() {
-        assert_eq!(target("web").ok(), Some(Target::Pod("web".into())));
-        assert_eq!(target("po/web").ok(), Some(Target::Pod("web".into())));
-        assert_eq!(target("svc/web").ok(), Some(Target::Service("web".into())));
-        assert!(matches!(target("node/n1"), Err(Failure::Usage(why)) if why.contains("service/NAME")));
-    }
-}
+mod tests;

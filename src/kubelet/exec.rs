@@ -37,13 +37,20 @@ pub(crate) async fn serve(
     };
     let mut exec = started.map_err(refusal)?;
     let stdin = exec.take_stdin();
+    let mut running = Running { exec, stdin };
     let (resize, sizes) = watch::channel(size);
     tokio::select! {
-        told = tell(&mut exec, sizes, pieces) => told.map_err(refusal),
-        () = listen(incoming, stdin, resize) => Ok(()),
+        told = tell(&mut running.exec, sizes, pieces) => told.map_err(refusal),
+        () = listen(incoming, &mut running.stdin, start.tty.then_some(resize)) => Ok(()),
         // Seen also while the command doesn't read what it was sent.
         () = pieces.closed() => Ok(()),
     }
+}
+
+/// A command and what it reads, in this order: they are dropped in it, and an input that is cut off must not look complete to the command.
+struct Running {
+    exec: Exec,
+    stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
 }
 
 /// Passes on what the command writes, and how it ends.
@@ -61,18 +68,24 @@ async fn tell(exec: &mut Exec, mut sizes: watch::Receiver<TerminalSize>, pieces:
             Heard::Stderr(data) => (Told::Stderr(data.into()), false),
             Heard::Ended(end) => (Told::End(ExecEnd { exit_code: end.code, message: end.message }), true),
         };
-        let sent = pieces.send(piece(tunnel_request::Message::Exec(ExecResponse { message: Some(told) }))).await;
+        let piece = piece(tunnel_request::Message::Exec(ExecResponse { message: Some(told) }));
+        let sent = tokio::select! {
+            biased;
+            sent = pieces.send(piece) => sent,
+            // It must not wait for somebody who reads nothing.
+            () = exec.container_ended() => return Err(ExecError::ContainerEnded),
+        };
         if is_last || sent.is_err() {
             return Ok(());
         }
     }
 }
 
-/// Passes on what the command is to read. Returns when the other side has gone away.
+/// Passes on what the command is to read, and the sizes of its terminal if it has one. Returns when the other side has gone away.
 async fn listen(
     incoming: &mut Incoming<TunnelResponse>,
-    mut stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
-    resize: watch::Sender<TerminalSize>,
+    stdin: &mut Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
+    resize: Option<watch::Sender<TerminalSize>>,
 ) {
     loop {
         let said = match incoming.next().await {
@@ -87,11 +100,11 @@ async fn listen(
         };
         match said {
             Some(Said::Stdin(data)) => {
-                if let Some(open) = &mut stdin
+                if let Some(open) = stdin
                     && open.write_all(&data).await.is_err()
                 {
                     // It doesn't read any more, as a program may.
-                    stdin = None;
+                    *stdin = None;
                 }
             }
             Some(Said::CloseStdin(_)) => {
@@ -101,7 +114,9 @@ async fn listen(
                 }
             }
             Some(Said::TerminalSize(size)) => {
-                resize.send_replace(terminal_size(&size));
+                if let Some(resize) = &resize {
+                    resize.send_replace(terminal_size(&size));
+                }
             }
             Some(Said::Start(_)) | None => {}
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::logs::Logs;
@@ -16,6 +16,8 @@ use crate::error::Result;
 const PIECES: usize = 4;
 /// How many commands may run for people at the same time; probes don't count.
 const MAX_COMMANDS: usize = 100;
+/// How many logs may be read at the same time: each has an open file and a connection.
+const MAX_LOGS: usize = 1_000;
 /// How many connections may lead to ports of pods.
 const MAX_CONNECTIONS: usize = 1_000;
 
@@ -27,13 +29,15 @@ pub(crate) type Refusal = (tonic::Code, String);
 pub(crate) struct Tunnels {
     logs: Logs,
     execs: Arc<Execs>,
+    readers: Arc<Semaphore>,
     commands: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
 
 impl Tunnels {
     pub(crate) fn new(logs: Logs, execs: Arc<Execs>) -> Self {
-        Self { logs, execs, commands: Arc::new(Semaphore::new(MAX_COMMANDS)), connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { logs, execs, readers: places(MAX_LOGS), commands: places(MAX_COMMANDS), connections: places(MAX_CONNECTIONS) }
     }
 
     /// Serves one tunnel, to its end on either side. `client` asks the server that asked for the tunnel.
@@ -66,19 +70,28 @@ impl Tunnels {
         mut incoming: Incoming<TunnelResponse>,
     ) -> Result<()> {
         let served = match request {
-            Some(open_tunnel::Request::Logs(request)) => tokio::select! {
-                served = self.logs.produce(request, &pieces) => served,
-                // A reader of logs says nothing.
-                ended = incoming.next() => return ended.map(drop),
-            },
-            Some(open_tunnel::Request::Exec(start)) => match self.commands.try_acquire() {
-                Ok(_permit) => exec::serve(&self.execs, start, &pieces, &mut incoming).await,
-                Err(_) => Err((tonic::Code::ResourceExhausted, format!("{MAX_COMMANDS} commands run on this node already"))),
-            },
-            Some(open_tunnel::Request::PortForward(start)) => match self.connections.try_acquire() {
-                Ok(_permit) => forward::serve(start, &pieces, &mut incoming).await,
-                Err(_) => Err((tonic::Code::ResourceExhausted, format!("{MAX_CONNECTIONS} connections lead to this node already"))),
-            },
+            Some(open_tunnel::Request::Logs(request)) => {
+                match place(&self.readers, || format!("{MAX_LOGS} logs of this node are read already")) {
+                    Ok(_place) => tokio::select! {
+                        served = self.logs.produce(request, &pieces) => served,
+                        // A reader of logs says nothing.
+                        ended = incoming.next() => return ended.map(drop),
+                    },
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Some(open_tunnel::Request::Exec(start)) => {
+                match place(&self.commands, || format!("{MAX_COMMANDS} commands run on this node already")) {
+                    Ok(_place) => exec::serve(&self.execs, start, &pieces, &mut incoming).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            Some(open_tunnel::Request::PortForward(start)) => {
+                match place(&self.connections, || format!("{MAX_CONNECTIONS} connections lead to this node already")) {
+                    Ok(_place) => forward::serve(start, &pieces, &mut incoming).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
             None => Err((tonic::Code::Unimplemented, "this kubelet doesn't know what is asked for".to_owned())),
         };
         if let Err((code, message)) = served {
@@ -92,7 +105,27 @@ impl Tunnels {
     }
 }
 
+/// A place among those who are served at the same time.
+fn place(places: &Semaphore, why_none: impl Fn() -> String) -> std::result::Result<SemaphorePermit<'_>, Refusal> {
+    places.try_acquire().map_err(|_| (tonic::Code::ResourceExhausted, why_none()))
+}
+
 /// The message as it is sent.
 pub(crate) fn piece(message: tunnel_request::Message) -> TunnelRequest {
     TunnelRequest { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_when_all_places_are_taken_is_told_so_until_one_is_free() {
+        let places = Semaphore::new(2);
+        let taken = (place(&places, String::new).unwrap(), place(&places, String::new).unwrap());
+        let refusal = place(&places, || "all are taken".to_owned()).unwrap_err();
+        assert_eq!(refusal, (tonic::Code::ResourceExhausted, "all are taken".to_owned()));
+        drop(taken.1);
+        assert!(place(&places, String::new).is_ok());
+    }
 }

@@ -1,6 +1,7 @@
 //! `kill -9` of the kubelet: its pods never notice.
 
-use bluebird::api::v1::{LogsRequest, Pod, PodPhase, RestartPolicy, container_state::State};
+use bluebird::api::v1::exec_request::Message as Said;
+use bluebird::api::v1::{ExecRequest, ExecStart, LogsRequest, Pod, PodPhase, RestartPolicy, container_state::State};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -27,7 +28,20 @@ async fn pods_keep_their_processes_ends_and_words_and_nothing_is_orphaned() {
     let script = format!("echo first; while ! [ -e {} ]; do sleep 0.02; done; echo last; exit 7", go.display());
     let mortal = follower.run("mortal", &script, RestartPolicy::Never).await;
 
+    // A command with a process two forks away that is deaf to requests; it does something more when its input is complete.
+    let (deaf, complete) = (folder.path().join("deaf"), folder.path().join("complete"));
+    let daemon = format!("trap \"\" TERM HUP; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 100; done", deaf.display());
+    let script = format!("(setsid sh -c '{daemon}' &); cat > /dev/null; echo > {}; sleep 1000", complete.display());
+    let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let start_of_it = ExecStart { pod: "steady".into(), command, stdin: true, ..Default::default() };
+    let (inputs, mut outputs) = follower.client.exec(start_of_it).await.expect("it is run");
+    inputs.send(ExecRequest { message: Some(Said::Stdin(b"half".into())) }).await.expect("it listens");
+    let deaf = eventually(|| "the command to run".into(), || std::fs::read_to_string(&deaf).ok()?.trim().parse().ok()).await;
+
     kubelet.kill();
+    assert!(outputs.next().await.is_err(), "a command without a kubelet has no end that anybody knows");
+    eventually(|| "the end of the command's tree".into(), || is_gone(deaf).then_some(())).await;
+    assert!(!complete.exists(), "half of an input was taken for all of it");
     std::fs::write(&go, "").expect("the test's own folder");
     eventually(|| "the process to end".into(), || is_gone(mortal).then_some(())).await;
     follower.client.delete::<Pod>("", "doomed", Default::default()).await.expect("it exists");

@@ -119,6 +119,26 @@ async fn a_command_ends_with_its_whole_tree_when_whoever_asked_for_it_goes_away(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_client_does_not_read_ends_with_its_pod() {
+    let cluster = cluster(1).await;
+    run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;
+    let file = cluster.folder().join("pid");
+    let mut command = Command::start(&cluster.client(), sh("web", &with_daemon(&file, "exec yes"))).await.expect("it is run");
+    let daemon = daemon_in(&cluster, &file).await;
+    cluster.client().delete::<Pod>("default", "web", DeleteOptions::default()).await.expect("it exists");
+    super::steps::wait_until_pod_is_gone(&cluster, "web").await;
+    until_dead(&cluster, daemon).await;
+    let refusal = loop {
+        match command.next().await {
+            Ok(Some(Told::Stdout(_))) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(&refusal, Err(Error::Precondition(why)) if why.contains("has ended, and the command with it")), "{refusal:?}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_client_does_not_read_waits_and_is_not_kept_in_memory() {
     let cluster = cluster(1).await;
     run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bluebird::api::v1::port_forward_request::Message as Said;
 use bluebird::api::v1::port_forward_response::Message as Told;
-use bluebird::api::v1::{ClosePort, Pod, PortForwardRequest, PortForwardResponse, PortForwardStart};
+use bluebird::api::v1::{ClosePort, ContainerPort, Pod, PortForwardRequest, PortForwardResponse, PortForwardStart, Protocol};
 use bluebird::client::{Client, DeleteOptions, Incoming};
 use bluebird::error::Error;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -86,18 +86,21 @@ async fn either_side_may_close_first_and_bytes_pass_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_for_the_pod_when_its_client_goes_away() {
+async fn a_connection_is_reset_for_the_pod_when_its_client_goes_away() {
     let cluster = cluster(1).await;
     run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let connection = Connection::open(&cluster.client(), "web", port).await.expect("it leads there");
     let (mut pod, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("the node connects").expect("a connection");
+    connection.say(Said::Data(b"half of it".into())).await;
+    let mut half = [0; 10];
+    tokio::time::timeout(PATIENCE, pod.read_exact(&mut half)).await.expect("it comes").expect("bytes");
     drop(connection);
     let mut rest = Vec::new();
-    // An end or a reset: both say that nobody is there.
+    // No end: half of what was to come would look like all of it.
     let ended = tokio::time::timeout(PATIENCE, pod.read_to_end(&mut rest)).await.expect("it is told");
-    assert!(ended.is_err() || rest.is_empty(), "{rest:?}");
+    assert!(ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{ended:?} {rest:?}");
     cluster.finish().await;
 }
 
@@ -116,6 +119,12 @@ async fn where_no_connection_can_lead_is_told_apart() {
     for wrong in ["", "0", "65536"] {
         assert!(matches!(refusal("web", wrong).await, Error::Invalid(faults) if faults[0].path == "start.port"), "{wrong}");
     }
+    let mut clock = pod("clock", "exec sleep 1000").grace(0);
+    let mut port = ContainerPort { name: "time".into(), ..Default::default() };
+    port.set_protocol(Protocol::Udp);
+    clock.spec.as_mut().expect("it has one").containers[0].ports = vec![port];
+    run(&cluster, clock).await;
+    assert!(matches!(refusal("clock", "time").await, Error::Invalid(faults) if faults[0].message.contains("UDP")));
     assert!(matches!(refusal("gone", "80").await, Error::NotFound(pod) if pod.kind == "Pod"));
     cluster.client().create(pod("over", "true").restart(bluebird::api::v1::RestartPolicy::Never)).await.expect("valid");
     wait_for_pod(&cluster, "over", "to have ended", |pod| super::objects::phase(pod) == bluebird::api::v1::PodPhase::Succeeded).await;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use bluebird::api::v1::container_state::State;
-use bluebird::api::v1::{ClusterEvent, Pod, PodPhase, RemoveMirrorRequest};
+use bluebird::api::v1::exec_response::Message as Told;
+use bluebird::api::v1::{ClusterEvent, ExecStart, Pod, PodPhase, RemoveMirrorRequest};
 use bluebird::api::{Resource, STATIC_POD_FILE_ANNOTATION};
 use bluebird::client::DeleteOptions;
 use bluebird::error::Error;
@@ -297,5 +298,28 @@ async fn a_static_pod_that_changed_while_no_kubelet_lived_is_not_ended_while_a_s
     machine.client.update(slice).await.unwrap();
     machine.mirror("web-n1", "running", |pod| pod.meta().uid != old.meta().uid && pid(pod).is_some()).await;
     assert!(!is_alive(first));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_in_a_static_pod_by_the_name_of_its_mirror() {
+    let (mut machine, files) = watching().await;
+    write(&files.join("web.yaml"), &manifest("web", "exec sleep 1000"));
+    machine.start_kubelet().await;
+    let mirror = machine.mirror("web-n1", "running", |pod| pid(pod).is_some()).await;
+    let command = ["sh", "-c", "echo $BLUEBIRD_POD_UID; exit 5"].map(str::to_owned).to_vec();
+    let start = ExecStart { pod: "web-n1".into(), command, ..Default::default() };
+    let (_inputs, mut outputs) = machine.client.exec(start).await.unwrap();
+    let (mut text, mut code) = (Vec::new(), None);
+    while let Some(output) = outputs.next().await.unwrap() {
+        match output.message {
+            Some(Told::Stdout(data)) => text.extend(data),
+            Some(Told::End(end)) => code = Some(end.exit_code),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((String::from_utf8(text).unwrap(), code), (format!("{}\n", mirror.meta().uid), Some(5)));
+    std::fs::remove_file(files.join("web.yaml")).unwrap();
+    machine.until_gone("web-n1").await;
     machine.finish().await;
 }

@@ -11,7 +11,7 @@ use crate::api::v1::port_forward_request::Message as Said;
 use crate::api::v1::port_forward_response::Message as Told;
 use crate::api::v1::tunnel_request::Message;
 use crate::api::v1::{
-    ClosePort, ObjectRef, Pod, PodPhase, PortForwardRequest, PortForwardResponse, PortForwardStart, TunnelResponse, open_tunnel,
+    ClosePort, ObjectRef, Pod, PodPhase, PortForwardRequest, PortForwardResponse, PortForwardStart, Protocol, TunnelResponse, open_tunnel,
     tunnel_response,
 };
 use crate::api::{Kind, ObjectKey, Resource as _};
@@ -63,7 +63,11 @@ async fn complete(workloads: &Workloads, start: &mut PortForwardStart) -> Result
         Err(_) => {
             let port = status.ports.iter().find(|port| port.name == start.port);
             let named = || ObjectRef { kind: "Port".to_owned(), namespace: String::new(), name: start.port.clone() };
-            start.port = port.ok_or_else(|| Error::NotFound(named()))?.port.to_string();
+            let port = port.ok_or_else(|| Error::NotFound(named()))?;
+            if port.protocol() == Protocol::Udp {
+                return Err(Error::invalid("port", format!("{:?} is a port of UDP; only connections over TCP can be led", start.port)));
+            }
+            start.port = port.port.to_string();
         }
     }
     match pod.spec.unwrap_or_default().node_name {

@@ -64,7 +64,8 @@ impl Os for Host {
                 for output in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
                     // SAFETY: both are open in a process that is about to be the program.
                     let output = unsafe { BorrowedFd::borrow_raw(output) };
-                    if fstat(output)?.st_mode & libc::S_IFMT == libc::S_IFIFO {
+                    // So is the terminal of a command.
+                    if fstat(output)?.st_mode & libc::S_IFMT == libc::S_IFIFO || nix::unistd::isatty(output) == Ok(true) {
                         nix::unistd::fchown(output, Some(user.uid), Some(user.gid))?;
                     }
                 }

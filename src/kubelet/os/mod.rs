@@ -398,7 +398,7 @@ pub(crate) struct TerminalSize {
 
 /// Our ends of a command's streams.
 pub(crate) struct Streams {
-    /// Dropping it closes the command's input; of a terminal only shutting it down does.
+    /// Shutting it down closes the command's input. What is merely dropped doesn't look complete: the input is open until nothing of the command is left.
     pub(crate) stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
     pub(crate) stdout: Box<dyn AsyncRead + Send + Sync + Unpin>,
     /// `None` in a terminal, where everything is written to one place.

@@ -20,10 +20,12 @@ use crate::kubelet::ports;
 use crate::kubelet::runtime::{ExecError, Execs};
 use crate::kubelet::uid::PodUid;
 
-/// How many probes run a command at the same time: each is a process or more.
+/// How many probes run a command at the same time, as long as none is [`SLOW`]: each is a process or more.
 const COMMANDS_AT_ONCE: usize = 8;
-/// How many probes talk to their container at the same time.
+/// How many probes talk to their container at the same time, likewise.
 const CONNECTIONS_AT_ONCE: usize = 256;
+/// After so long a try hangs, as far as others are concerned: they don't wait for it any longer. Of those that hang there is at most one for each probe.
+const SLOW: Duration = Duration::from_secs(1);
 /// How much of what a failing command wrote is told.
 const TOLD: usize = 200;
 
@@ -81,10 +83,21 @@ impl Checker {
         Self { execs, commands: Semaphore::new(COMMANDS_AT_ONCE), connections: Semaphore::new(CONNECTIONS_AT_ONCE) }
     }
 
-    /// Tries once. What hangs ends at the timeout, and nothing of it is left; waiting for others to end is not counted.
+    /// Tries once. What hangs ends at the timeout, and nothing of it is left; waiting for others is not counted.
     pub(super) async fn check(&self, uid: &PodUid, container: &str, check: &Check, timeout: Duration) -> Outcome {
         let places = if matches!(check, Check::Command(_)) { &self.commands } else { &self.connections };
-        let Ok(_place) = places.acquire().await else { return Outcome::Unknown("the kubelet ends".to_owned()) };
+        let Ok(place) = places.acquire().await else { return Outcome::Unknown("the kubelet ends".to_owned()) };
+        let mut tried = std::pin::pin!(self.try_once(uid, container, check, timeout));
+        match tokio::time::timeout(SLOW, &mut tried).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                drop(place);
+                tried.await
+            }
+        }
+    }
+
+    async fn try_once(&self, uid: &PodUid, container: &str, check: &Check, timeout: Duration) -> Outcome {
         if let Check::Command(command) = check {
             return self.run(uid, container, command, timeout).await;
         }

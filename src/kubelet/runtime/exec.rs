@@ -21,7 +21,7 @@ use crate::kubelet::uid::PodUid;
 const PIECE: usize = 32 * 1024;
 /// How much of what a command writes [`Execs::output`] keeps.
 const KEPT_OUTPUT: usize = 10 * 1024;
-/// How long the streams of a command that has ended may stay open: somebody outside of its tree may have got hold of them.
+/// How long the streams of a command that has ended may stay open without a word: somebody outside of its tree may have got hold of them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Tells which command a process belongs to, in the environment of every process of it, beside those of its container.
 const EXEC_VARIABLE: &str = "BLUEBIRD_EXEC";
@@ -90,8 +90,8 @@ pub(crate) struct Exec {
     stdin: Option<Box<dyn AsyncWrite + Send + Sync + Unpin>>,
     stdout: Outlet,
     stderr: Outlet,
-    /// How it ended, and until when its streams are read.
-    end: Option<(ExecEnd, Instant)>,
+    /// How it ended.
+    end: Option<ExecEnd>,
     container_ended: CancellationToken,
     registered: Registered,
 }
@@ -134,7 +134,7 @@ impl Execs {
         command: &[String],
         wiring: Wiring,
     ) -> Result<Exec, ExecError> {
-        let mut run = self.run_of(uid, container)?;
+        let mut run = self.run_now(uid, container).await?;
         let registered = Registered { execs: self.clone(), id: uuid::Uuid::new_v4().to_string() };
         let container_ended = CancellationToken::new();
         self.lock().push(Running {
@@ -145,7 +145,7 @@ impl Execs {
             container_ended: container_ended.clone(),
         });
         // It may have ended before its end could be heard here.
-        if self.run_of(uid, container)?.attempt != run.attempt {
+        if self.run_now(uid, container).await?.attempt != run.attempt {
             return Err(ExecError::ContainerEnded);
         }
         command.clone_into(&mut run.command);
@@ -165,6 +165,13 @@ impl Execs {
                 running.container_ended.cancel();
             }
         }
+    }
+
+    /// As [`Execs::run_of`]; files are read, which no task may do.
+    async fn run_now(self: &Arc<Self>, uid: &PodUid, container: &str) -> Result<Run, ExecError> {
+        let (execs, uid, container) = (self.clone(), uid.clone(), container.to_owned());
+        let looked = tokio::task::spawn_blocking(move || execs.run_of(&uid, &container)).await;
+        looked.unwrap_or_else(|error| Err(ExecError::Failed(io::Error::other(error))))
     }
 
     /// What a container was started with that runs now.
@@ -190,7 +197,7 @@ impl Execs {
 }
 
 impl Exec {
-    /// Its standard input, once. Dropping that closes it; in a terminal, shutting it down says that there is no more.
+    /// Its standard input, once. Shutting that down says that there is no more; dropping it says nothing.
     pub(crate) fn take_stdin(&mut self) -> Option<Box<dyn AsyncWrite + Send + Sync + Unpin>> {
         self.stdin.take()
     }
@@ -198,17 +205,24 @@ impl Exec {
     /// The next of what comes out of it. It waits while this isn't asked for. Cancelling this loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Heard, ExecError> {
         loop {
-            let until = match &self.end {
-                Some((end, _)) if self.stdout.is_closed() && self.stderr.is_closed() => return Ok(Heard::Ended(end.clone())),
-                Some((_, until)) => Some(*until),
-                None => None,
+            if let Some(end) = self.end.as_ref().filter(|_| self.stdout.is_closed() && self.stderr.is_closed()) {
+                return Ok(Heard::Ended(end.clone()));
+            }
+            let has_ended = self.end.is_some();
+            // From now on: whoever reads slowly is waited for, and gets what there is before anything counts as silence.
+            let silence = Instant::now() + LAST_WORDS;
+            let heard = async {
+                tokio::select! {
+                    () = self.container_ended.cancelled() => Wake::ContainerEnded,
+                    piece = self.stdout.read() => Wake::Stdout(piece),
+                    piece = self.stderr.read() => Wake::Stderr(piece),
+                    cause = self.command.ended(), if !has_ended => Wake::Ended(cause),
+                }
             };
             let wake = tokio::select! {
-                () = self.container_ended.cancelled() => Wake::ContainerEnded,
-                piece = self.stdout.read() => Wake::Stdout(piece),
-                piece = self.stderr.read() => Wake::Stderr(piece),
-                cause = self.command.ended(), if until.is_none() => Wake::Ended(cause),
-                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Wake::Silent,
+                biased;
+                wake = heard => wake,
+                () = tokio::time::sleep_until(silence), if has_ended => Wake::Silent,
             };
             match wake {
                 Wake::ContainerEnded => return Err(ExecError::ContainerEnded),
@@ -216,11 +230,16 @@ impl Exec {
                 Wake::Stderr(Ok(Some(piece))) => return Ok(Heard::Stderr(piece)),
                 Wake::Stdout(Ok(None)) | Wake::Stderr(Ok(None)) => {}
                 Wake::Stdout(Err(error)) | Wake::Stderr(Err(error)) => return Err(ExecError::Failed(error)),
-                Wake::Ended(Ok(cause)) => self.end = Some((ExecEnd::from(cause), Instant::now() + LAST_WORDS)),
+                Wake::Ended(Ok(cause)) => self.end = Some(ExecEnd::from(cause)),
                 Wake::Ended(Err(error)) => return Err(self.unguarded(error).await),
                 Wake::Silent => (self.stdout, self.stderr) = (Outlet::new(None), Outlet::new(None)),
             }
         }
+    }
+
+    /// Waits until the run of its container is over.
+    pub(crate) fn container_ended(&self) -> impl Future<Output = ()> + use<> {
+        self.container_ended.clone().cancelled_owned()
     }
 
     /// Tells it how large its terminal's window is now.

@@ -262,7 +262,9 @@ pub(crate) async fn shim_ended(folder: PodFolder) -> io::Result<()> {
     Host::silence(&folder.bell()).await?;
     // The kernel closes the files of a dying process in an order of its own: the lock may be free a moment after the bell is silent.
     for delay in SETTLING {
-        if !is_locked(&folder)? {
+        let looked = folder.clone();
+        let is_locked = tokio::task::spawn_blocking(move || is_locked(&looked)).await.map_err(io::Error::other)?;
+        if !is_locked? {
             break;
         }
         tokio::time::sleep(delay).await;

@@ -3,6 +3,7 @@
 mod configuration;
 mod containers;
 mod environment;
+mod interactive;
 mod limits;
 mod logs;
 mod obstacles;
@@ -32,6 +33,7 @@ const AREAS: &[&[Case]] = &[
     stop_methods::CASES,
     static_pods::CASES,
     top::CASES,
+    interactive::CASES,
 ];
 
 /// All cases, area after area.

@@ -14,18 +14,19 @@ use crate::kubelet::os::{Host, Os, Reaped};
 use crate::kubelet::shim::files::{Cause, Run};
 use crate::kubelet::shim::launch;
 
+/// What the kubelet says when the command's input is complete.
+pub(super) const CLOSE_INPUT: u8 = b'c';
 /// Between two kills of a tree that doesn't get smaller fast enough.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Guards one command: `GUARD_ROLE DESCRIPTOR`.
+/// Guards one command: `GUARD_ROLE DESCRIPTOR [INPUT]`, the numbers of the socket and of the writing end of the command's input.
 pub(in crate::kubelet::os) fn main(arguments: &[String]) -> io::Result<()> {
-    let [descriptor] = arguments else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "only a kubelet starts it"));
+    let (control, input) = match arguments {
+        [control, input] => (control, Some(handed_down(input)?)),
+        [control] => (control, None),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "only a kubelet starts it")),
     };
-    let descriptor = descriptor.parse().map_err(io::Error::other)?;
-    // SAFETY: the kubelet has opened it for this process, and nothing else in it knows the number.
-    let control = UnixStream::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
-    fcntl(control.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let control = UnixStream::from(handed_down(control)?);
     detach()?;
     Host::adopt_orphans()?;
     let (child_ended, bell) = UnixStream::pair()?;
@@ -34,12 +35,15 @@ pub(in crate::kubelet::os) fn main(arguments: &[String]) -> io::Result<()> {
     ring_at_child_end(bell.as_raw_fd())?;
 
     let mut order = Vec::new();
-    BufReader::new(&control).read_until(b'\n', &mut order)?;
+    let mut reader = BufReader::new(&control);
+    reader.read_until(b'\n', &mut order)?;
+    // What was said right after the order, if it came with it.
+    let input = input.filter(|_| !reader.buffer().contains(&CLOSE_INPUT));
     let Ok(run) = serde_json::from_slice::<Run>(&order) else {
         // Whoever ordered it has gone away in the middle of it.
         return Ok(());
     };
-    let mut guard = Guard { control, child_ended, main: None, cause: None };
+    let mut guard = Guard { control, input, child_ended, main: None, cause: None };
     let cause = match guard.start(&run) {
         Ok(()) => {
             // They are the command's alone: it must be able to close them.
@@ -56,6 +60,8 @@ pub(in crate::kubelet::os) fn main(arguments: &[String]) -> io::Result<()> {
 
 struct Guard {
     control: UnixStream,
+    /// Keeps the command's input open.
+    input: Option<OwnedFd>,
     /// Readable when a child has ended.
     child_ended: UnixStream,
     main: Option<i32>,
@@ -105,11 +111,19 @@ impl Guard {
         Ok(())
     }
 
-    /// The kubelet's end of the socket is closed. Nothing else ever comes from there.
+    /// The kubelet's end of the socket is closed. All that ever comes from there is that the input is complete.
     fn is_abandoned(&mut self) -> io::Result<bool> {
         let mut ends = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
         poll(&mut ends, Some(Duration::ZERO))?;
-        Ok(ends[0].any().unwrap_or(true))
+        if !ends[0].any().unwrap_or(true) {
+            return Ok(false);
+        }
+        match self.control.read(&mut [0; 16]) {
+            Ok(1..) => drop(self.input.take()),
+            // An error says no less.
+            Ok(0) | Err(_) => return Ok(true),
+        }
+        Ok(false)
     }
 
     /// Takes note of children that have ended; false when there is none left, and so no descendant.
@@ -127,6 +141,15 @@ impl Guard {
             }
         }
     }
+}
+
+/// What the kubelet has opened for this process; nobody whom it starts gets it.
+fn handed_down(number: &str) -> io::Result<OwnedFd> {
+    let number = number.parse().map_err(io::Error::other)?;
+    // SAFETY: the kubelet says that it is open, and nothing else in this process knows the number.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(descriptor.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(descriptor)
 }
 
 fn close_streams() -> io::Result<()> {

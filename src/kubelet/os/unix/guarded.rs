@@ -1,15 +1,21 @@
 //! A command and its guard, as the kubelet has them: this executable once more, in a tiny role of its own, that ends the command's whole tree when the
 //! socket between the two goes away. The streams are the command's own; the guard only passes them on when it starts it.
 
+mod input;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use input::Input;
 use nix::libc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 
 use super::terminal::Terminal;
@@ -19,7 +25,9 @@ use crate::kubelet::shim::files::{Cause, Run};
 /// Dropping it closes the socket, which ends the tree.
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    control: UnixStream,
+    from_guard: OwnedReadHalf,
+    /// The only one that lasts: the command's input just knows it.
+    _to_guard: Arc<OwnedWriteHalf>,
     /// What the guard has said so far.
     said: Vec<u8>,
     terminal: Option<Terminal>,
@@ -37,30 +45,40 @@ impl crate::kubelet::os::Guarded for Guarded {
         command.arg(GUARD_ROLE).arg(theirs.as_raw_fd().to_string());
         command.env_clear().current_dir("/");
         let terminal = wiring.terminal.map(|size| Terminal::open(size, &mut command)).transpose()?;
+        let mut input = None;
         if terminal.is_none() {
-            command.stdin(if wiring.stdin { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            if wiring.stdin {
+                let (reader, writer) = io::pipe()?;
+                let copy = OwnedFd::from(writer.try_clone()?);
+                command.stdin(reader).arg(copy.as_raw_fd().to_string());
+                hand_down(&mut command, copy);
+                input = Some(pipe::Sender::from_owned_fd(writer.into())?);
+            }
         }
         hand_down(&mut command, theirs.into());
         let mut guard = command
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("the guard {} can't be started: {error}", program.display())))?;
-        // It holds the guard's end of the socket, and of the terminal.
+        // It holds the guard's ends of the socket, the input and the terminal.
         drop(command);
 
         let mut order = serde_json::to_vec(run)?;
         order.push(b'\n');
         control.write_all(&order).await?;
+        let (from_guard, to_guard) = control.into_split();
+        let to_guard = Arc::new(to_guard);
         let streams = match &terminal {
             Some(terminal) => {
                 Streams { stdin: wiring.stdin.then(|| Box::new(terminal.clone()) as _), stdout: Box::new(terminal.clone()), stderr: None }
             }
-            None => piped(&mut guard)?,
+            None => piped(&mut guard, input.map(|pipe| Input::new(pipe, &to_guard)))?,
         };
-        Ok((Self { control, said: Vec::new(), terminal, _guard: guard }, streams))
+        Ok((Self { from_guard, _to_guard: to_guard, said: Vec::new(), terminal, _guard: guard }, streams))
     }
 
     async fn ended(&mut self) -> io::Result<Cause> {
-        while self.control.read_buf(&mut self.said).await? > 0 {}
+        while self.from_guard.read_buf(&mut self.said).await? > 0 {}
         match self.said.is_empty() {
             true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the guard of the command was killed")),
             false => Ok(serde_json::from_slice(&self.said)?),
@@ -72,10 +90,10 @@ impl crate::kubelet::os::Guarded for Guarded {
     }
 }
 
-fn piped(guard: &mut Child) -> io::Result<Streams> {
+fn piped(guard: &mut Child, input: Option<Input>) -> io::Result<Streams> {
     let missing = || io::Error::other("a pipe of the command is missing");
     Ok(Streams {
-        stdin: guard.stdin.take().map(|stdin| Box::new(stdin) as _),
+        stdin: input.map(|input| Box::new(input) as _),
         stdout: Box::new(guard.stdout.take().ok_or_else(missing)?),
         stderr: Some(Box::new(guard.stderr.take().ok_or_else(missing)?)),
     })

@@ -145,3 +145,29 @@ fn a_probe_of_another_kind_is_resolved_the_same_way() {
     assert_eq!(Check::of(&probe, "main", &ports, LOCALHOST), Some(Check::Grpc { at: address, service: "shop".into() }));
     assert_eq!(Check::of(&Probe::default(), "main", &ports, LOCALHOST), None);
 }
+
+#[tokio::test]
+async fn tries_that_hang_hold_up_no_other() {
+    let (hanging, good) = (server(None).await, server(Some("HTTP/1.1 200 OK\r\n\r\n")).await);
+    let folder = tempfile::tempdir().unwrap();
+    let execs = Execs::new(Arc::new(Root::open(folder.path()).unwrap()), "unused".into());
+    // As many places as commands have.
+    let checker = Checker { connections: Semaphore::new(COMMANDS_AT_ONCE), ..Checker::new(execs) };
+    let uid = PodUid::new("u1").unwrap();
+    let check = |address| Check::Http { at: at(address), path: "/".into() };
+    let (hanging, good) = (check(hanging), check(good));
+    let mut hang = futures_util::future::join_all((0..3 * COMMANDS_AT_ONCE).map(|_| checker.check(&uid, "main", &hanging, PATIENCE)));
+    let good = async {
+        // Behind all of them.
+        tokio::task::yield_now().await;
+        checker.check(&uid, "main", &good, PATIENCE).await
+    };
+    tokio::select! {
+        biased;
+        outcomes = &mut hang => panic!("none of those ever answers: {outcomes:?}"),
+        outcome = good => assert_eq!(outcome, Outcome::Passed),
+    }
+}
+
+/// Much longer than it takes until a try counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(600);

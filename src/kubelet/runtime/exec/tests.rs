@@ -222,9 +222,57 @@ async fn input_reaches_a_command_as_it_is_and_ends_when_it_is_closed() {
     let mut exec = scene.start(&words("sh -c 'cat | od -An -c'"), Wiring { stdin: true, terminal: None }).await;
     let mut stdin = exec.take_stdin().unwrap();
     stdin.write_all(b"a\0\xff\r\n").await.unwrap();
-    drop(stdin);
+    stdin.shutdown().await.unwrap();
     assert_eq!(line(&mut exec).await.split_whitespace().collect::<Vec<_>>(), ["a", "\\0", "377", "\\r", "\\n"]);
     assert_eq!(end(&mut exec).await.code, 0);
+}
+
+#[tokio::test]
+async fn an_input_that_is_cut_off_does_not_look_complete_to_the_command() {
+    let scene = Scene::new().await;
+    let file = scene.folder.path().join("complete");
+    let script = format!("echo $$; cat > /dev/null; echo complete > {}; sleep 1000", file.display());
+    // The asker goes away, or the kubelet does: what it has is closed in whichever order.
+    for is_command_first in [true, false] {
+        let mut exec = scene.start(&["sh".into(), "-c".into(), script.clone()], Wiring { stdin: true, terminal: None }).await;
+        let pid = line(&mut exec).await.parse().unwrap();
+        let mut stdin = exec.take_stdin().unwrap();
+        stdin.write_all(b"half").await.unwrap();
+        if is_command_first {
+            drop(exec);
+            drop(stdin);
+        } else {
+            drop(stdin);
+            assert!(tokio::time::timeout(Duration::from_millis(200), exec.next()).await.is_err(), "it goes on waiting");
+            drop(exec);
+        }
+        scene.until_dead(pid).await;
+        assert!(!file.exists());
+    }
+    // Closed in good order it is complete, also when that comes at once.
+    let mut exec = scene.start(&["sh".into(), "-c".into(), "cat".into()], Wiring { stdin: true, terminal: None }).await;
+    exec.take_stdin().unwrap().shutdown().await.unwrap();
+    assert_eq!(end(&mut exec).await.code, 0);
+}
+
+#[tokio::test]
+async fn what_a_command_wrote_last_reaches_a_slow_reader_whole() {
+    const BYTES: usize = 50_000;
+    let scene = Scene::new().await;
+    for _ in 0..3 {
+        let command = ["sh".into(), "-c".into(), format!("head -c {BYTES} /dev/zero; head -c {BYTES} /dev/zero >&2")];
+        let mut exec = scene.start(&command, Wiring::default()).await;
+        let mut heard = 0;
+        loop {
+            match tokio::time::timeout(PATIENCE, exec.next()).await.expect("the next").unwrap() {
+                Heard::Stdout(piece) | Heard::Stderr(piece) => heard += piece.len(),
+                Heard::Ended(_) => break,
+            }
+            // Longer than the streams of an ended command may be silent.
+            tokio::time::sleep(LAST_WORDS + Duration::from_millis(100)).await;
+        }
+        assert_eq!(heard, 2 * BYTES);
+    }
 }
 
 #[tokio::test]
