@@ -321,15 +321,25 @@ pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
     }
 }
 
-/// Kills every process that a kubelet with this root folder has started and that still runs, but for the shims, which then end by themselves; returns
-/// how many there were. For tests, which must leave nothing behind.
+/// Kills every process that a kubelet with this root folder has started and that still runs, but for the shims, which then end by themselves, and removes
+/// their control groups; returns how many there were. For tests, which must leave nothing behind.
 ///
 /// # Errors
-/// What the operating system says when it doesn't show its processes.
+/// What the operating system says when it doesn't show its processes, or keeps a control group for longer than a moment.
 pub fn kill_processes_of(root_dir: &std::path::Path) -> std::io::Result<usize> {
-    match dunce::canonicalize(root_dir) {
-        Ok(root_dir) => runtime::kill_marked(&root_dir, |_| true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
+    let root_dir = match dunce::canonicalize(root_dir) {
+        Ok(root_dir) => root_dir,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let killed = runtime::kill_marked(&root_dir, |_| true)?;
+    let (places, began) = (Host::places(&root_dir), Instant::now());
+    // Who was killed is not gone at once.
+    while let Err(error) = places.sweep(|_| false) {
+        if began.elapsed() > SHUTDOWN_GRACE {
+            return Err(error);
+        }
+        std::thread::yield_now();
     }
+    Ok(killed)
 }

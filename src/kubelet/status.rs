@@ -136,7 +136,9 @@ fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerS
             status.ready = desired.role == Role::Init && known.ended_well() == Some(true);
             let terminated = terminated(ended, known.health.failure.as_deref());
             status.last_termination = next.as_ref().map(|_| terminated.clone());
+            let was_stopped = facts.observed.is_some_and(|observed| observed.stopping.is_some()) && ended.cause != Cause::Lost;
             let state = match next {
+                Some(_) if was_stopped => waiting("Stopped", "was ended together with its kubelet, and is started again with the next one"),
                 Some((_, due)) => {
                     status.next_retry_time = due;
                     waits_for_restart(ended, known.health.failure.as_deref())

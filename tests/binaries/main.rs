@@ -12,6 +12,7 @@ mod kubelet_killed;
 #[cfg(target_os = "linux")]
 mod logs;
 mod lost_store;
+mod packaging;
 mod program;
 mod refusals;
 mod restored;

@@ -42,6 +42,17 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// For a test that failed: its processes must not outlive it.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Err(error) = kubelet::kill_processes_of(&self.folder.path().join("n1"))
+        {
+            eprintln!("processes may be left: {error}");
+        }
+    }
+}
+
 fn client(servers: &[&str]) -> Client {
     Client::with_servers(servers.iter().copied(), Patience::default()).expect("addresses")
 }

@@ -170,3 +170,16 @@ async fn only_a_kill_for_want_of_memory_is_told_as_one() {
     assert_eq!(pod.ended("deaf", 0).await, json!({ "Signaled": 9 }));
     pod.shim_ends().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_test_whose_shims_and_kubelet_were_killed_no_control_group_is_left() {
+    let Some(mut machine) = machine_with(&["pids-limits"]).await else { return };
+    machine.create("lives", RestartPolicy::Never, vec![limited(script("main", FOREVER), &[("pids", "20")])]).await;
+    let (_, main) = machine.running("lives").await;
+    let its_own = groups(main);
+    machine.kill_kubelet().await;
+    machine.lose_all_processes().await;
+    assert!(its_own.iter().all(|(_, folder)| folder.exists()), "nobody was left to remove them");
+    drop(machine);
+    assert!(!its_own.is_empty() && its_own.iter().all(|(_, folder)| !folder.exists()), "{its_own:?}");
+}

@@ -25,8 +25,9 @@ pub(crate) struct Machine {
     pub(crate) kubelet: Option<Kubelet>,
     /// For the kubelets from now on.
     pub(crate) static_pods: Option<PathBuf>,
-    pub(crate) folder: TempDir,
+    /// Before the folder goes, by which it knows what is the test's.
     pub(crate) cleanup: Cleanup,
+    pub(crate) folder: TempDir,
 }
 
 impl Machine {

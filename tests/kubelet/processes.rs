@@ -22,7 +22,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
     found.await.unwrap_or_else(|_| panic!("this never happened: {what}"))
 }
 
-/// Kills, when it is dropped, every process whose environment names this root folder. No other process is touched.
+/// Kills, when it is dropped, every process whose environment names this root folder, and removes their control groups. No other process is touched.
 pub(crate) struct Cleanup(PathBuf);
 
 impl Cleanup {
@@ -47,6 +47,9 @@ impl Drop for Cleanup {
         // Shims first: their containers then die with them.
         for pid in shims(&self.0).into_iter().chain(self.marked()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if let Err(error) = bluebird::kubelet::kill_processes_of(&self.0) {
+            eprintln!("something of the test's kubelets may be left: {error}");
         }
     }
 }

@@ -234,6 +234,15 @@ fn a_status_that_is_already_so_does_not_change() {
 }
 
 #[test]
+fn what_was_ended_with_its_kubelet_is_not_called_a_crash() {
+    let stopped = ObservedPod { stopping: Some(Duration::from_secs(1)), ..seen(finished(Cause::Signaled(15))) };
+    let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&stopped));
+    assert_eq!((waiting_reason(&status), status.container_statuses[0].next_retry_time), ("Stopped", None));
+    let lost = ObservedPod { stopping: Some(Duration::from_secs(1)), ..seen(finished(Cause::Lost)) };
+    assert_eq!(waiting_reason(&make(RestartPolicy::Always, &PodStatus::default(), Some(&lost))), "CrashLoopBackOff");
+}
+
+#[test]
 fn a_pod_that_runs_without_its_shim_is_not_ready() {
     let observed = ObservedPod { is_guarded: false, ..seen(running()) };
     let status = make(RestartPolicy::Always, &PodStatus::default(), Some(&observed));
