@@ -27,7 +27,8 @@ if ($Uninstall) {
     return
 }
 
-New-Item -ItemType Directory -Force -Path $folder, $root | Out-Null
+# The kubelet makes its root folder itself: nobody else may look into it.
+New-Item -ItemType Directory -Force -Path $folder | Out-Null
 if (Test-Path $installed) {
     # A program that runs can't be overwritten, but renamed: the shims of the pods go on with it.
     Move-Item $installed ($installed + "." + (Get-Date -Format "yyyyMMddHHmmss") + ".old")

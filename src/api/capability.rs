@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::v1::{Container, PodSpec, stop_method};
+use super::v1::{Container, HostPathType, PodSpec, Volume, env_from_source, env_var_source, stop_method, volume};
 
 /// Runs plain processes.
 pub const RUNTIME_PROCESS: &str = "runtime.process";
@@ -24,6 +24,13 @@ pub const STOP_SIGNAL: &str = "stop.signal";
 pub const STOP_CTRL_BREAK: &str = "stop.ctrl-break";
 /// Gives processes a view of the file system in which a volume is at any path.
 pub const ABSOLUTE_MOUNTS: &str = "mounts.absolute";
+
+/// Mounts volumes that are folders: all but files of the node.
+pub const FOLDER_MOUNTS: &str = "mounts.folders";
+/// Mounts files of the node.
+pub const FILE_MOUNTS: &str = "mounts.files";
+/// Keeps what a Secret holds from the machine's other users.
+pub const PRIVATE_SECRETS: &str = "secrets.private";
 
 /// What can be limited, with the capability that enforces it.
 pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
@@ -47,7 +54,9 @@ pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
             .chain(limits.map(|(_, capability)| capability))
             .chain(run_as)
             .chain(stop(container))
-            .chain(absolute);
+            .chain(absolute)
+            .chain(mounts(spec, container))
+            .chain(secrets(spec, container));
         all.map(|capability| Need { container: &container.name, capability })
     })
 }
@@ -91,6 +100,27 @@ fn stop(container: &Container) -> Option<&'static str> {
         stop_method::Method::CtrlBreak(_) => Some(STOP_CTRL_BREAK),
         stop_method::Method::Command(_) | stop_method::Method::Http(_) => None,
     }
+}
+
+/// What mounting the volumes of a container needs.
+fn mounts<'a>(spec: &'a PodSpec, container: &'a Container) -> impl Iterator<Item = &'static str> {
+    mounted(spec, container).map(|volume| match &volume.source {
+        Some(volume::Source::HostPath(host)) if matches!(host.r#type(), HostPathType::File | HostPathType::FileOrCreate) => FILE_MOUNTS,
+        _ => FOLDER_MOUNTS,
+    })
+}
+
+/// What a container needs that is told what a Secret holds, by a volume or a variable.
+fn secrets(spec: &PodSpec, container: &Container) -> Option<&'static str> {
+    let by_volume = mounted(spec, container).any(|volume| matches!(volume.source, Some(volume::Source::Secret(_))));
+    let by_all = container.env_from.iter().any(|from| matches!(from.source, Some(env_from_source::Source::SecretRef(_))));
+    let mut sources = container.env.iter().filter_map(|variable| variable.value_from.as_ref()?.source.as_ref());
+    let by_one = sources.any(|source| matches!(source, env_var_source::Source::SecretKeyRef(_)));
+    (by_volume || by_all || by_one).then_some(PRIVATE_SECRETS)
+}
+
+fn mounted<'a>(spec: &'a PodSpec, container: &'a Container) -> impl Iterator<Item = &'a Volume> {
+    container.volume_mounts.iter().filter_map(|mount| spec.volumes.iter().find(|volume| volume.name == mount.name))
 }
 
 /// What of a container is limited, each with the capability for that.
@@ -159,6 +189,32 @@ mod tests {
             let needed = needed(&PodSpec { containers: vec![asked], ..Default::default() });
             assert_eq!(needed, BTreeSet::from_iter([RUNTIME_PROCESS].into_iter().chain(need)));
         }
+    }
+
+    #[test]
+    fn what_is_mounted_and_what_a_secret_tells_need_a_node_that_can_do_it() {
+        use crate::api::v1::{EnvFromSource, HostPathVolumeSource, SecretEnvSource, SecretVolumeSource, VolumeMount};
+        let host = |r#type: HostPathType| volume::Source::HostPath(HostPathVolumeSource { path: "/a".into(), r#type: r#type.into() });
+        let secret = volume::Source::Secret(SecretVolumeSource { secret_name: "s".into(), ..Default::default() });
+        let sources = [
+            ("any", host(HostPathType::Unspecified)),
+            ("file", host(HostPathType::File)),
+            ("secret", secret),
+            ("unused", host(HostPathType::File)),
+        ];
+        let volumes = sources.map(|(name, source)| Volume { name: name.into(), source: Some(source) }).to_vec();
+        let needs_of = |mounts: &[&str], env_from: Vec<EnvFromSource>| {
+            let volume_mounts = mounts.iter().map(|name| VolumeMount { name: (*name).into(), mount_path: (*name).into() }).collect();
+            let main = Container { volume_mounts, env_from, ..container("main", &[]) };
+            let spec = PodSpec { containers: vec![main], volumes: volumes.clone(), ..Default::default() };
+            needed(&spec).into_iter().filter(|need| *need != RUNTIME_PROCESS).collect::<Vec<_>>()
+        };
+        assert!(needs_of(&[], Vec::new()).is_empty());
+        assert_eq!(needs_of(&["any"], Vec::new()), [FOLDER_MOUNTS]);
+        assert_eq!(needs_of(&["file"], Vec::new()), [FILE_MOUNTS]);
+        assert_eq!(needs_of(&["secret"], Vec::new()), [FOLDER_MOUNTS, PRIVATE_SECRETS]);
+        let source = Some(env_from_source::Source::SecretRef(SecretEnvSource { name: "s".into(), ..Default::default() }));
+        assert_eq!(needs_of(&[], vec![EnvFromSource { source, ..Default::default() }]), [PRIVATE_SECRETS]);
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
     let processes = runtime::Processes::new(root.clone(), shim_program.clone(), clock.clone());
-    let capabilities = node::capabilities(config.routes, processes.places());
+    let capabilities = node::capabilities(root.path(), config.routes, processes.places());
     // What would be refused later is refused now.
     node::node(&config, host_ip, &capabilities, clock.now(), clock.now())?;
 

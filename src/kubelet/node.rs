@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 
 use prost_types::Timestamp;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 const LABEL_PREFIX: &str = "kubernetes.io/";
 
 /// What the node can do that another might not, sorted.
-pub(crate) fn capabilities(routes: bool, places: &Places) -> Vec<String> {
+pub(crate) fn capabilities(root: &Path, routes: bool, places: &Places) -> Vec<String> {
     let enforced = places.enforced();
     let found = [
         (enforced.cpu, capability::CPU_LIMITS),
@@ -27,7 +28,8 @@ pub(crate) fn capabilities(routes: bool, places: &Places) -> Vec<String> {
         (routes && may_listen_low(), "routes.low-ports"),
     ];
     let found = found.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
-    let mut capabilities: Vec<String> = Host::CAPABILITIES.iter().copied().chain(found).map(str::to_owned).collect();
+    let mut capabilities: Vec<String> =
+        Host::CAPABILITIES.iter().copied().chain(Host::try_out(root)).chain(found).map(str::to_owned).collect();
     capabilities.sort();
     capabilities
 }
@@ -130,7 +132,7 @@ mod tests {
         let mut config = Config::new("n1", "unused".into());
         config.labels.insert("zone".to_owned(), "a".to_owned());
         let now = Timestamp { seconds: 5, nanos: 0 };
-        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(true, &Places::default()), now, now).unwrap();
+        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(Path::new("."), true, &Places::default()), now, now).unwrap();
         let labels = &node.metadata.as_ref().unwrap().labels;
         assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", Host::NAME));
         let status = node.status.unwrap();

@@ -118,6 +118,10 @@ pub(crate) enum Access {
 pub(crate) trait Os {
     /// What every machine with this system can do, and others might not: capabilities of a node.
     const CAPABILITIES: &'static [&'static str];
+    /// What a kubelet with this root folder can do besides, found by trying it there.
+    fn try_out(_root: &Path) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// As container images and the label `kubernetes.io/os` name it.
     const NAME: &'static str;
     /// Variables of the kubelet that a container gets, where they are set.

@@ -32,6 +32,7 @@ pub(crate) use raw_terminal::{RawTerminal, terminal_resizes};
 
 use super::usage::DiskUsage;
 use super::{Heard, Reaped};
+use crate::api::capability;
 
 /// The functions of `Os` that are the same on both: items of its implementations, which import what they name.
 macro_rules! shared {
@@ -112,7 +113,15 @@ macro_rules! shared {
 pub(super) use shared;
 
 /// What every such machine can do.
-pub(super) const CAPABILITIES: &[&str] = &["exec.tty", "runtime.process", "stop.signal", "volumes.atomic"];
+pub(super) const CAPABILITIES: &[&str] = &[
+    "exec.tty",
+    capability::FILE_MOUNTS,
+    capability::FOLDER_MOUNTS,
+    "runtime.process",
+    capability::PRIVATE_SECRETS,
+    "stop.signal",
+    "volumes.atomic",
+];
 /// Variables of the kubelet that a container gets, where they are set.
 pub(super) const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LANG", "TZ", "TMPDIR"];
 /// What stands between the folders of PATH.

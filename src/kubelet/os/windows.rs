@@ -10,9 +10,11 @@ mod job;
 mod limits;
 mod output;
 mod pipe;
+mod privacy;
 mod process;
 mod raw_terminal;
 mod usage;
+mod version;
 mod volume;
 
 use std::fs::File;
@@ -32,6 +34,7 @@ use raw_terminal::RawTerminal;
 use super::fence::Places;
 use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Os, Process, Reaped};
+use crate::api::capability;
 use crate::kubelet::shim::CONTAINER_VARIABLE;
 use crate::kubelet::shim::files::Run;
 
@@ -44,6 +47,17 @@ pub(crate) struct Host;
 
 impl Os for Host {
     const CAPABILITIES: &'static [&'static str] = &["runtime.process", "stop.ctrl-break", "windows-job-objects"];
+
+    fn try_out(root: &Path) -> Vec<&'static str> {
+        let mut found = volume::mounts(root);
+        match privacy::is_private(&root.join("pods")) {
+            Ok(true) => found.push(capability::PRIVATE_SECRETS),
+            Ok(false) => tracing::warn!(root = %root.display(), "others can look into the folders of pods: this node takes no Secrets"),
+            Err(error) => tracing::warn!(%error, "who can look into the folders of pods can't be known: this node takes no Secrets"),
+        }
+        found
+    }
+
     const NAME: &'static str = "windows";
     /// Without some of them programs do not start.
     const INHERITED_VARIABLES: &'static [&'static str] = &[
@@ -85,9 +99,8 @@ impl Os for Host {
         bell::silence(path).await
     }
 
-    /// A folder below the user's own data folder is the user's own already.
     fn make_private_folder(path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        privacy::make_folder(path)
     }
 
     /// As private as its folder.
@@ -120,7 +133,7 @@ impl Os for Host {
 
     /// The kubelet has started it with a console of its own and, where that is allowed, outside of the kubelet's job.
     fn detach() -> io::Result<()> {
-        console::ignore_events()?;
+        console::prepare()?;
         children::become_guard()
     }
 
@@ -208,7 +221,7 @@ impl Os for Host {
     }
 
     fn kernel_version() -> String {
-        std::env::var("OS").unwrap_or_default()
+        version::kernel()
     }
 
     fn memory_bytes() -> io::Result<u64> {

@@ -2,15 +2,23 @@
 
 use std::io;
 
-use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent, SetConsoleCtrlHandler};
+use windows_sys::Win32::System::Console::{
+    AllocConsole, CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent, GetConsoleProcessList, SetConsoleCtrlHandler,
+};
 use windows_sys::core::BOOL;
 
 use super::check;
 
-/// Whatever a console tells does not end this process.
-pub(super) fn ignore_events() -> io::Result<()> {
+/// Makes sure that this process has a console, by which what it starts can be asked to end, and that whatever the console tells does not end it itself.
+pub(super) fn prepare() -> io::Result<()> {
     unsafe extern "system" fn ignore(_: u32) -> BOOL {
         1
+    }
+    let mut pid = 0;
+    // SAFETY: the list has room for one, which is all that is asked for.
+    if unsafe { GetConsoleProcessList(&raw mut pid, 1) } == 0 {
+        // SAFETY: no pointers.
+        check(unsafe { AllocConsole() })?;
     }
     // SAFETY: the handler uses nothing.
     check(unsafe { SetConsoleCtrlHandler(Some(ignore), 1) })
