@@ -1,11 +1,12 @@
 //! What a kubelet costs, with real executables and real processes: from the create of a pod to the moment at which a watch sees it running, beside a
-//! start by supervisord of the same program; and a thousand pods at once.
+//! start by supervisord of the same program; and a thousand pods at once; and the stop of what doesn't want to end.
 //!
-//! `cargo bench --bench kubelet -- idle thousand`; supervisord is taken from PATH, or from where SUPERVISORD says.
+//! `cargo bench --bench kubelet -- idle thousand stop`; supervisord is taken from PATH, or from where SUPERVISORD says.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod pods;
+mod stop;
 mod supervisord;
 mod thousand;
 
@@ -43,6 +44,9 @@ async fn bench(mut report: Report) -> anyhow::Result<()> {
     }
     if is_wanted("burst") {
         burst_of(&mut report, burst).await?;
+    }
+    if is_wanted("stop") {
+        stop::bench(&mut report, sized(50, 2), Supervisord::find()).await?;
     }
     if is_wanted("thousand") {
         thousand::bench(&mut report, sized(1_000, 10)).await?;

@@ -48,9 +48,14 @@ pub(crate) struct Pods {
 }
 
 fn pod(name: &str) -> Pod {
-    let command = super::command().map(str::to_owned).to_vec();
+    pod_of(name, &super::command(), Duration::ZERO)
+}
+
+fn pod_of(name: &str, command: &[&str], grace: Duration) -> Pod {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
     let container = Container { name: "main".to_owned(), command, ..Default::default() };
-    let spec = PodSpec { containers: vec![container], termination_grace_period_seconds: Some(0), ..Default::default() };
+    let grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+    let spec = PodSpec { containers: vec![container], termination_grace_period_seconds: Some(grace), ..Default::default() };
     let metadata = ObjectMeta { name: name.to_owned(), ..Default::default() };
     Pod { metadata: Some(metadata), spec: Some(spec), status: None }
 }
@@ -91,6 +96,17 @@ impl Pods {
         Ok(())
     }
 
+    /// Makes one that runs something else; gives its uid.
+    pub(crate) async fn create_as(&mut self, name: String, command: &[&str], grace: Duration) -> anyhow::Result<String> {
+        let created = self.client.create(pod_of(&name, command, grace)).await?;
+        self.there.insert(name);
+        Ok(created.meta().uid.clone())
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        Ok(self.client.delete::<Pod>("default", name, DeleteOptions::default()).await.map(drop)?)
+    }
+
     /// Waits for the next pod to run, and tells how long it took.
     pub(crate) async fn next_running(&mut self) -> anyhow::Result<Duration> {
         loop {
@@ -103,8 +119,13 @@ impl Pods {
 
     pub(crate) async fn delete_all(&mut self) -> anyhow::Result<()> {
         for name in &self.there {
-            self.client.delete::<Pod>("default", name, DeleteOptions::default()).await?;
+            self.delete(name).await?;
         }
+        self.until_gone().await
+    }
+
+    /// Waits until all are gone that were deleted.
+    pub(crate) async fn until_gone(&mut self) -> anyhow::Result<()> {
         while !self.there.is_empty() {
             self.take_changes().await?;
         }

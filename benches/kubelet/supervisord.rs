@@ -19,15 +19,23 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// One of them, with as many programs that it has not started.
 pub(crate) struct Supervisord {
-    process: Process,
+    pub(crate) process: Process,
     port: u16,
     _folder: TempDir,
+}
+
+/// What it runs as `one`.
+pub(crate) struct Program<'a> {
+    pub(crate) command: &'a [&'a str],
+    /// More lines of its section.
+    pub(crate) settings: &'a str,
 }
 
 /// Starts every program one after the other, and ends each before the next.
 pub(crate) fn bench(report: &mut Report, program: &Path, rounds: usize, pods: &Figures) -> anyhow::Result<()> {
     for (case, wait) in [("startProcess until RUNNING", true), ("startProcess until forked", false)] {
-        let supervisord = Supervisord::start(program)?;
+        // As a pod of the bench: killed at once.
+        let supervisord = Supervisord::start(program, &Program { command: &command(), settings: "stopsignal=KILL" })?;
         let (cpu, mut time, mut latency) = (supervisord.process.cpu(), Duration::ZERO, latencies());
         for _ in 0..rounds {
             let start = Instant::now();
@@ -53,7 +61,7 @@ impl Supervisord {
         ended.is_ok_and(|status| status.success()).then_some(program)
     }
 
-    fn start(program: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(program: &Path, one: &Program<'_>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = bluebird::testing::free_port();
         let mut config = format!(
@@ -62,8 +70,8 @@ impl Supervisord {
         );
         write!(config, "[inet_http_server]\nport=127.0.0.1:{port}\n[rpcinterface:supervisor]\n")?;
         writeln!(config, "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface")?;
-        // As a pod of the bench: no time to be sure that it runs, killed at once, its words kept.
-        writeln!(config, "[program:one]\ncommand={}\nautostart=false\nstartsecs=0\nstopsignal=KILL", command().join(" "))?;
+        // As a pod of the bench: no time to be sure that it runs, its words kept.
+        writeln!(config, "[program:one]\ncommand={}\nautostart=false\nstartsecs=0\n{}", one.command.join(" "), one.settings)?;
         writeln!(config, "stdout_logfile={}\nredirect_stderr=true", folder.path().join("log").display())?;
         let path = folder.path().join("supervisord.conf");
         std::fs::write(&path, config)?;
@@ -77,7 +85,7 @@ impl Supervisord {
         Ok(supervisord)
     }
 
-    fn call(&self, method: &str, wait: bool) -> anyhow::Result<()> {
+    pub(crate) fn call(&self, method: &str, wait: bool) -> anyhow::Result<()> {
         let parameters = format!("<param><value>one</value></param><param><value><boolean>{}</boolean></value></param>", u8::from(wait));
         let answer = self.request(&format!("<methodCall><methodName>{method}</methodName><params>{parameters}</params></methodCall>"))?;
         ensure!(answer.contains("<boolean>1</boolean>"), "{method}: {answer}");

@@ -8,6 +8,7 @@ mod init;
 mod lifecycle;
 mod limits;
 mod logs;
+mod logs_behind;
 mod machine;
 mod needs;
 mod pods;

@@ -72,7 +72,7 @@ impl Log {
     /// Writes what was added, and before it what was lost.
     pub(super) fn flush(&mut self, batch: &mut Vec<u8>) {
         if !batch.is_empty() {
-            match self.tell_loss(&batch[..PREFIX_TIME]) {
+            match self.find_file().and_then(|()| self.tell_loss(&batch[..PREFIX_TIME])) {
                 Ok(()) => self.write(batch),
                 Err(error) => self.lose(text_bytes(batch), &error),
             }
@@ -95,6 +95,18 @@ impl Log {
         if let Err(error) = self.tell_loss(time.as_bytes()) {
             self.lose(0, &error);
         }
+    }
+
+    /// Begins a new file if somebody has removed the present one, or given it another name: what would be written there nobody would find.
+    fn find_file(&mut self) -> io::Result<()> {
+        if self.present.path(&self.folder).try_exists()? {
+            return Ok(());
+        }
+        // As if it had become full: whoever has read it looks for the next one.
+        self.number = self.next_number()?;
+        self.file = create(&self.folder, self.present)?;
+        self.size = self.file.metadata()?.len();
+        Ok(())
     }
 
     fn tell_loss(&mut self, time: &[u8]) -> io::Result<()> {
@@ -147,19 +159,23 @@ impl Log {
 
     /// Begins a new file.
     fn rotate(&mut self) -> io::Result<()> {
-        let known = log_files(&self.folder)?.into_iter().filter(|file| file.attempt == self.present.attempt && *file != self.present);
-        let number = known.map(|file| file.number).max().unwrap_or(0).max(self.number) + 1;
+        let number = self.next_number()?;
         let full = LogFile { attempt: self.present.attempt, number };
         match std::fs::rename(self.present.path(&self.folder), full.path(&self.folder)) {
-            Ok(()) => self.number = number,
             // Somebody has removed it, or the disk was full when it was to be made.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.number = number,
         }
         self.prune()?;
         self.file = create(&self.folder, self.present)?;
         self.size = self.file.metadata()?.len();
         Ok(())
+    }
+
+    /// Which number the present file gets when it is full.
+    fn next_number(&self) -> io::Result<u32> {
+        let known = log_files(&self.folder)?.into_iter().filter(|file| file.attempt == self.present.attempt && *file != self.present);
+        Ok(known.map(|file| file.number).max().unwrap_or(0).max(self.number) + 1)
     }
 
     /// Keeps the newest files only, of which the present one is one.
