@@ -24,13 +24,18 @@ pub(crate) fn base(variable: impl Fn(&str) -> Option<String>, executable: Option
     std::iter::once(("PATH".to_owned(), path)).chain(inherited).collect()
 }
 
-/// The same for a container that runs as somebody else: USER and HOME are that user's, if it has an account.
+/// The same for a container that runs as somebody else: USER and HOME are that user's. What has no account has neither.
 pub(crate) fn as_user<'a>(base: &'a Environment, run_as: &str) -> Cow<'a, Environment> {
-    let known = if run_as.is_empty() { None } else { Host::known(run_as).ok().flatten() };
-    let Some(known) = known else { return Cow::Borrowed(base) };
+    if run_as.is_empty() {
+        return Cow::Borrowed(base);
+    }
     let mut base = base.clone();
-    set(&mut base, "USER".to_owned(), known.name);
-    set(&mut base, "HOME".to_owned(), known.home.to_string_lossy().into_owned());
+    base.retain(|(name, _)| name != "USER" && name != "HOME");
+    // A user that is not there is told at the start.
+    if let Ok(Some(known)) = Host::known(run_as) {
+        set(&mut base, "USER".to_owned(), known.name);
+        set(&mut base, "HOME".to_owned(), known.home.to_string_lossy().into_owned());
+    }
     Cow::Owned(base)
 }
 
@@ -261,6 +266,9 @@ mod tests {
             let text = format!("the key {key:?} of the Secret \"db\" is no text without the character NUL, which a variable has to be");
             assert_eq!(lacking(from_secret("A", "db", key, true)), missing(&text));
         }
+        // It stands in `binaryData`.
+        let text = "the key \"logo\" of the ConfigMap \"web\" is no text without the character NUL, which a variable has to be";
+        assert_eq!(lacking(from_map("A", "logo")), missing(text));
     }
 
     #[test]

@@ -523,16 +523,26 @@ fn mounts_of_a_pod_do_not_get_into_each_others_way() {
 }
 
 #[test]
-fn a_container_with_a_user_of_its_own_mounts_only_what_is_the_nodes() {
-    let with = |source: volume::Source| {
+fn a_secret_is_mounted_by_containers_of_one_user_and_everything_else_by_any() {
+    let with = |users: [&str; 2], source: volume::Source| {
         pod(|_, spec| {
             spec.volumes = vec![Volume { name: "data".into(), source: Some(source) }];
-            spec.containers[0].run_as = "web".into();
             spec.containers[0].volume_mounts = vec![VolumeMount { name: "data".into(), mount_path: "data".into() }];
+            let second = Container { name: "second".into(), ports: vec![], ..spec.containers[0].clone() };
+            spec.containers.push(second);
+            users.into_iter().zip(&mut spec.containers).for_each(|(user, container)| container.run_as = user.into());
         })
     };
+    let secret = || volume::Source::Secret(SecretVolumeSource { secret_name: "db".into(), items: vec![], optional: false });
+    for right in [["web", "web"], ["", "web"], ["web", ""], ["", ""]] {
+        assert_eq!(validate(&with(right, secret())), [], "{right:?}");
+    }
+    let name = "pod.spec.containers[1].volume_mounts[0].name";
+    check(&with(["web", "db"], secret()), name, "mounts it with run_as \"web\"; make a volume for each user");
     let host = HostPathVolumeSource { path: "/srv".into(), r#type: 0 };
-    assert_eq!(validate(&with(volume::Source::HostPath(host))), []);
-    let own = with(volume::Source::EmptyDir(EmptyDirVolumeSource {}));
-    check(&own, "pod.spec.containers[0].volume_mounts[0].name", "run_as");
+    let map = ConfigMapVolumeSource { name: "web".into(), items: vec![], optional: false };
+    let others = [volume::Source::HostPath(host), volume::Source::EmptyDir(EmptyDirVolumeSource {}), volume::Source::ConfigMap(map)];
+    for source in others {
+        assert_eq!(validate(&with(["web", "db"], source)), []);
+    }
 }

@@ -72,6 +72,21 @@ fn check_items(path: &Path<'_>, items: &[KeyToPath], faults: &mut Faults) {
     }
 }
 
+/// The files of a Secret are one user's. Whoever is the kubelet's own user reads them, too.
+fn check_reader(path: &Path<'_>, volume: &Volume, container: &Container, spec: &PodSpec, faults: &mut Faults) {
+    let mounts = |other: &&Container| other.volume_mounts.iter().any(|mount| mount.name == volume.name);
+    let first = spec.all_containers().filter(|other| !other.run_as.is_empty()).find(mounts);
+    if let (Some(volume::Source::Secret(_)), Some(first), false) = (&volume.source, first, container.run_as.is_empty())
+        && first.run_as != container.run_as
+    {
+        let (name, user) = (&first.name, &first.run_as);
+        faults.add(
+            path,
+            format!("is a Secret, whose files one user can read: {name:?} mounts it with run_as {user:?}; make a volume for each user"),
+        );
+    }
+}
+
 /// What is at which path, so that nothing is at the same path as something else, or within it. Some systems take capitals for small letters.
 #[derive(Default)]
 struct Places<'a>(BTreeMap<String, &'a str>);
@@ -96,10 +111,7 @@ impl<'a> Places<'a> {
             let path = path.index(index);
             match spec.volumes.iter().find(|volume| volume.name == mount.name) {
                 None => faults.add(&path.field("name"), format!("the pod has no volume {:?}", mount.name)),
-                Some(volume) if !container.run_as.is_empty() && !matches!(volume.source, None | Some(volume::Source::HostPath(_))) => {
-                    faults.add(&path.field("name"), "can't be mounted by a container with run_as yet, unless it is a host_path");
-                }
-                Some(_) => {}
+                Some(volume) => check_reader(&path.field("name"), volume, container, spec, faults),
             }
             let (path, place) = (path.field("mount_path"), &mount.mount_path);
             let is_absolute = is_absolute(place);

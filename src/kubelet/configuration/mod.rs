@@ -92,10 +92,17 @@ fn content(object: &Object) -> Values<'_> {
     }
 }
 
-/// Labels and the like change without changing anything for a pod; one that was made anew with the same content does, too.
+/// Labels and the like change without changing anything for a pod; one that was made anew with the same content does, too. It matters under which of
+/// its maps a ConfigMap has a key: only texts become variables.
 fn same_content(one: Option<&Object>, other: Option<&Object>) -> bool {
+    use crate::api::v1::object::Kind;
     match (one, other) {
-        (Some(one), Some(other)) => content(one) == content(other),
+        (Some(one), Some(other)) => match (&one.kind, &other.kind) {
+            (Some(Kind::ConfigMap(one)), Some(Kind::ConfigMap(other))) => {
+                (&one.data, &one.binary_data) == (&other.data, &other.binary_data)
+            }
+            _ => content(one) == content(other),
+        },
         (one, other) => one.is_none() && other.is_none(),
     }
 }
@@ -134,6 +141,9 @@ mod tests {
         assert_eq!(configuration.value(&key, "colour", false), Ok(Some(&b"red"[..])));
         assert!(configuration.learn(&key, map("blue", 3)));
         assert_eq!((configuration.changes(), configuration.value(&key, "colour", false)), (3, Ok(Some(&b"blue"[..]))));
+        // The same bytes, which are no text any more, and so none that a variable may have.
+        let binary_data = [("colour".to_owned(), b"blue".to_vec())].into();
+        assert!(configuration.learn(&key, Some(Arc::new(ConfigMap { binary_data, ..ConfigMap::default() }.into_object()))));
     }
 
     #[test]

@@ -12,6 +12,13 @@ pub(crate) fn value_of(source: &EnvVarSource, namespace: &str, configuration: &C
         Some(Source::SecretKeyRef(from)) => (secret(namespace, &from.name), &from.key, from.optional),
         None => return Ok(None),
     };
+    if let Ok(Some(found)) = configuration.object(&object, optional)
+        && let Some(object::Kind::ConfigMap(map)) = &found.kind
+        && map.binary_data.contains_key(key)
+    {
+        // It is there, but no text, whether it could be left out or not.
+        return Err(no_text(&object, key));
+    }
     let value = configuration.value(&object, key, optional)?;
     value.map(|value| text(&object, key, value)).transpose()
 }
@@ -46,8 +53,10 @@ pub(crate) fn variables(from: &EnvFromSource, namespace: &str, configuration: &C
 /// No operating system can hand a process anything else as a variable.
 fn text(object: &ObjectKey, key: &str, value: &[u8]) -> Result<String, Lacking> {
     let text = std::str::from_utf8(value).ok().filter(|text| !text.contains('\0'));
-    text.map(str::to_owned).ok_or_else(|| {
-        let (kind, name) = (object.kind(), object.name());
-        Lacking::Missing(format!("the key {key:?} of the {kind} {name:?} is no text without the character NUL, which a variable has to be"))
-    })
+    text.map(str::to_owned).ok_or_else(|| no_text(object, key))
+}
+
+fn no_text(object: &ObjectKey, key: &str) -> Lacking {
+    let (kind, name) = (object.kind(), object.name());
+    Lacking::Missing(format!("the key {key:?} of the {kind} {name:?} is no text without the character NUL, which a variable has to be"))
 }

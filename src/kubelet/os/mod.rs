@@ -107,9 +107,9 @@ pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Who may read files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Their owner.
-    Private,
+pub(crate) enum Access<'a> {
+    /// Their owner: this user, or else whom this process is.
+    Private(Option<&'a str>),
     /// Everybody who gets to their folder.
     Readable,
 }
@@ -174,13 +174,14 @@ pub(crate) trait Os {
 
     /// Makes a folder, which exists, have exactly these files and whoever `access` says able to read them: all at once where
     /// the node has the capability `volumes.atomic`, else one after the other, each whole. Files that are so already are left alone.
-    fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()>;
+    fn write_files(folder: &Path, files: &Files, access: Access<'_>) -> io::Result<()>;
 
     /// Whether a folder has files that [`Os::write_files`] has written.
     fn has_files(folder: &Path) -> bool;
 
-    /// Makes a link at a path below a folder, and the folders on the way to it; a link that is there is replaced, anything else is an error.
-    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()>;
+    /// Makes a link at a path below a folder, and the folders on the way to it, which are the user's if there is one; a link that is there is replaced,
+    /// anything else is an error.
+    fn link(folder: &Path, path: &str, target: &Path, user: Option<&str>) -> io::Result<()>;
 
     /// Removes a folder with all that is in it, if there is one: links, and not what they lead to.
     fn remove_folder(path: &Path) -> io::Result<()>;

@@ -61,7 +61,7 @@ macro_rules! shared {
             unix::open_private_file(path, options)
         }
 
-        fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()> {
+        fn write_files(folder: &Path, files: &Files, access: Access<'_>) -> io::Result<()> {
             unix::files::write_files(folder, files, access)
         }
 
@@ -69,8 +69,8 @@ macro_rules! shared {
             unix::files::has_files(folder)
         }
 
-        fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
-            unix::files::link(folder, path, target)
+        fn link(folder: &Path, path: &str, target: &Path, user: Option<&str>) -> io::Result<()> {
+            unix::files::link(folder, path, target, user)
         }
 
         fn remove_folder(path: &Path) -> io::Result<()> {

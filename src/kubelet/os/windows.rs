@@ -108,7 +108,7 @@ impl Os for Host {
         File::create(path)
     }
 
-    fn write_files(folder: &Path, files: &Files, _: Access) -> io::Result<()> {
+    fn write_files(folder: &Path, files: &Files, _: Access<'_>) -> io::Result<()> {
         volume::write_files(folder, files)
     }
 
@@ -116,7 +116,7 @@ impl Os for Host {
         volume::has_files(folder)
     }
 
-    fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
+    fn link(folder: &Path, path: &str, target: &Path, _: Option<&str>) -> io::Result<()> {
         volume::link(folder, path, target)
     }
 

@@ -191,7 +191,10 @@ impl Processes {
             return Ok(());
         }
         let pods = folder.path().parent().unwrap_or(folder.path());
-        Host::hand_over(&folder.work(), &[self.root.path(), pods, folder.path()], user)
+        let volumes = folder.volumes();
+        let has_volumes = std::fs::symlink_metadata(&volumes).is_ok_and(|found| found.is_dir());
+        let above = [self.root.path(), pods, folder.path(), &volumes];
+        Host::hand_over(&folder.work(), if has_volumes { &above } else { &above[..3] }, user)
     }
 
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {

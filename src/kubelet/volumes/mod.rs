@@ -35,6 +35,7 @@ impl Volumes<'_> {
     /// # Errors
     /// What is lacking or can't be done, with the volume's name.
     pub(crate) fn mount(&self, container: &Container) -> Result<(), Lacking> {
+        let user = known(container);
         for mount in &container.volume_mounts {
             let Some(volume) = self.get(&mount.name) else { continue };
             let failed = |message: &str| Lacking::Missing(format!("volume {}: {message}", volume.name));
@@ -42,13 +43,13 @@ impl Volumes<'_> {
                 Lacking::Missing(message) => failed(&message),
                 Lacking::Unknown => Lacking::Unknown,
             };
-            self.provide(volume).map_err(named)?;
+            self.provide(volume, user).map_err(named)?;
             if is_absolute(&mount.mount_path) {
                 return Err(failed(&format!("this node can't mount at the absolute path {}", mount.mount_path)));
             }
             let target = self.target(volume, &mount.mount_path);
             let cannot = |error: io::Error| failed(&format!("the link {} can't be made: {error}", mount.mount_path));
-            Host::link(&self.folder.work(), &mount.mount_path, &target).map_err(cannot)?;
+            Host::link(&self.folder.work(), &mount.mount_path, &target, user).map_err(cannot)?;
         }
         Ok(())
     }
@@ -95,12 +96,15 @@ impl Volumes<'_> {
         }
     }
 
-    /// Makes sure that a volume is there.
-    fn provide(&self, volume: &Volume) -> Result<(), Lacking> {
+    /// Makes sure that a volume is there, and that a user can use it if it is to.
+    fn provide(&self, volume: &Volume, user: Option<&str>) -> Result<(), Lacking> {
         let told = |error: io::Error| Lacking::Missing(error.to_string());
         match &volume.source {
             Some(volume::Source::HostPath(host)) => host_path::check(host).map_err(Lacking::Missing),
-            Some(volume::Source::EmptyDir(_)) => self.own_folder(volume).map_err(told),
+            Some(volume::Source::EmptyDir(_)) => {
+                let hand_over = |user| Host::hand_over(&self.folder.volume(&volume.name), &[], user);
+                self.own_folder(volume).and_then(|()| user.map_or(Ok(()), hand_over)).map_err(told)
+            }
             Some(volume::Source::ConfigMap(_) | volume::Source::Secret(_)) => {
                 match content::files(volume, self.namespace(), self.configuration) {
                     Ok(_) => self.own_folder(volume).and_then(|()| self.write(volume)).map_err(told),
@@ -116,13 +120,19 @@ impl Volumes<'_> {
     /// Writes the files of a ConfigMap or Secret, if it is known what they are.
     fn write(&self, volume: &Volume) -> io::Result<()> {
         let access = match &volume.source {
-            Some(volume::Source::Secret(_)) => Access::Private,
+            Some(volume::Source::Secret(_)) => Access::Private(self.reader(volume)),
             _ => Access::Readable,
         };
         match content::files(volume, self.namespace(), self.configuration) {
             Ok(files) => Host::write_files(&self.folder.volume(&volume.name), &files, access),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Who reads a Secret: the one user that the containers are that mount it, if any is somebody else than the kubelet.
+    fn reader(&self, volume: &Volume) -> Option<&str> {
+        let mut containers = self.pod.spec.iter().flat_map(|spec| spec.all_containers());
+        containers.find_map(|container| known(container).filter(|_| container.volume_mounts.iter().any(|mount| mount.name == volume.name)))
     }
 
     /// The files of a ConfigMap or Secret have been written, and their folder is still where they were.
@@ -149,6 +159,11 @@ impl Volumes<'_> {
     fn namespace(&self) -> &str {
         &self.pod.meta().namespace
     }
+}
+
+/// Whom a container's processes are, if that is somebody. That a user is not there is told when the container is started.
+fn known(container: &Container) -> Option<&str> {
+    Some(container.run_as.as_str()).filter(|user| !user.is_empty() && Host::known(user).is_ok())
 }
 
 fn not_a_folder(path: &Path) -> io::Error {

@@ -6,41 +6,66 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, symlink};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::super::{Access, Files};
+use super::user::{self, User};
 
 /// The link to the present files.
 const DATA: &str = "..data";
 /// The link before it takes its place.
 const NEXT: &str = "..data.new";
 
-/// The modes of folders and files.
-fn modes(access: Access) -> (u32, u32) {
-    match access {
-        Access::Private => (0o700, 0o600),
-        Access::Readable => (0o755, 0o644),
+/// How folders and files are made.
+struct Rights {
+    folder: u32,
+    file: u32,
+    /// Whose the files are, if not ours. The folders stay ours, so that he can put nothing in the way of whoever writes there, and can be read by his group.
+    user: Option<User>,
+}
+
+impl Rights {
+    fn of(access: Access<'_>) -> io::Result<Self> {
+        Ok(match access {
+            Access::Private(None) => Self { folder: 0o700, file: 0o600, user: None },
+            Access::Private(Some(user)) => Self { folder: 0o750, file: 0o600, user: Some(user::find(user)?) },
+            Access::Readable => Self { folder: 0o755, file: 0o644, user: None },
+        })
+    }
+
+    /// Gives them to a folder that is there.
+    fn give(&self, folder: &Path) -> io::Result<()> {
+        let found = fs::metadata(folder)?;
+        if let Some(user) = self.user.as_ref().filter(|user| found.gid() != user.gid.as_raw()) {
+            chown(folder, None, Some(user.gid.as_raw()))?;
+        }
+        if found.mode() & 0o7777 != self.folder {
+            exactly(folder, self.folder)?;
+        }
+        Ok(())
+    }
+
+    fn are_of(&self, file: &Path) -> bool {
+        self.user.as_ref().is_none_or(|user| fs::metadata(file).is_ok_and(|found| found.uid() == user.uid.as_raw()))
     }
 }
 
 /// Makes a folder have exactly these files, all at once.
-pub(in crate::kubelet::os) fn write_files(folder: &Path, files: &Files, access: Access) -> io::Result<()> {
-    let (mode, _) = modes(access);
-    if fs::metadata(folder)?.permissions().mode() & 0o7777 != mode {
-        fs::set_permissions(folder, Permissions::from_mode(mode))?;
-    }
+pub(in crate::kubelet::os) fn write_files(folder: &Path, files: &Files, access: Access<'_>) -> io::Result<()> {
+    let rights = Rights::of(access)?;
+    rights.give(folder)?;
     let states = states(folder)?;
     let present = states.iter().copied().find(|state| fs::read_link(folder.join(DATA)).is_ok_and(|link| link == Path::new(&name(*state))));
-    if !present.is_some_and(|present| holds(&folder.join(name(present)), files)) {
+    if !present.is_some_and(|present| holds(&folder.join(name(present)), files, &rights)) {
         let next = states.last().map_or(1, |last| last + 1);
         let fresh = folder.join(name(next));
-        if let Err(error) = write_state(&fresh, files, access) {
+        if let Err(error) = write_state(&fresh, files, &rights) {
             remove_folder(&fresh)?;
             return Err(error);
         }
@@ -76,14 +101,16 @@ fn states(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Whether a state has these files as they are; another file there does no harm.
-fn holds(state: &Path, files: &Files) -> bool {
-    files.iter().all(|(path, content)| fs::read(state.join(path)).is_ok_and(|found| found == *content))
-        && fs::read_dir(state).is_ok_and(|entries| entries.count() == first_parts(files).len())
+fn holds(state: &Path, files: &Files, rights: &Rights) -> bool {
+    let is_so = |(path, content): (&String, &Vec<u8>)| {
+        let file = state.join(path);
+        rights.are_of(&file) && fs::read(&file).is_ok_and(|found| found == *content)
+    };
+    files.iter().all(is_so) && fs::read_dir(state).is_ok_and(|entries| entries.count() == first_parts(files).len())
 }
 
-fn write_state(state: &Path, files: &Files, access: Access) -> io::Result<()> {
-    let (folder_mode, file_mode) = modes(access);
-    let make = |folder: &Path| DirBuilder::new().mode(folder_mode).create(folder).and_then(|()| exactly(folder, folder_mode));
+fn write_state(state: &Path, files: &Files, rights: &Rights) -> io::Result<()> {
+    let make = |folder: &Path| DirBuilder::new().mode(0o700).create(folder).and_then(|()| rights.give(folder));
     make(state)?;
     for (path, content) in files {
         let file = state.join(path);
@@ -91,8 +118,12 @@ fn write_state(state: &Path, files: &Files, access: Access) -> io::Result<()> {
         for folder in above.into_iter().rev().filter(|folder| !folder.exists()) {
             make(folder)?;
         }
-        OpenOptions::new().write(true).create_new(true).mode(file_mode).open(&file)?.write_all(content)?;
-        exactly(&file, file_mode)?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+        opened.write_all(content)?;
+        if let Some(user) = &rights.user {
+            fchown(&opened, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        exactly(&file, rights.file)?;
     }
     Ok(())
 }
@@ -137,17 +168,24 @@ fn done_if_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Makes a link at a path below a folder, step by step, so that no link that somebody has put on the way is followed.
-pub(in crate::kubelet::os) fn link(folder: &Path, path: &str, target: &Path) -> io::Result<()> {
+pub(in crate::kubelet::os) fn link(folder: &Path, path: &str, target: &Path, user: Option<&str>) -> io::Result<()> {
+    let user = user.map(user::find).transpose()?;
     let only_folders = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut at: OwnedFd = File::options().read(true).custom_flags(only_folders.bits()).open(folder)?.into();
     let mut parts: Vec<&str> = path.split('/').collect();
     let Some(name) = parts.pop() else { return Ok(()) };
     for part in parts {
-        match mkdirat(&at, part, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+        let is_new = match mkdirat(&at, part, Mode::S_IRWXU) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
             Err(error) => return Err(error.into()),
-        }
+        };
         at = openat(&at, part, only_folders, Mode::empty()).map_err(|error| in_the_way(part, error))?;
+        if let Some(user) = user.as_ref().filter(|_| is_new) {
+            // The pod's containers may be several users.
+            fchmod(&at, Mode::from_bits_truncate(0o755))?;
+            fchown(&at, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
     }
     match readlinkat(&at, name) {
         Ok(found) if Path::new(&found) == target => return Ok(()),

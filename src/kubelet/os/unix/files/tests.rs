@@ -1,4 +1,3 @@
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
@@ -24,7 +23,7 @@ fn a_volume_has_exactly_the_files_that_were_written_last_with_their_modes() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert!(!has_files(folder));
-    write_files(folder, &files(&[("a", "1"), ("sub/dir/b", "2"), ("old", "")]), Access::Private).unwrap();
+    write_files(folder, &files(&[("a", "1"), ("sub/dir/b", "2"), ("old", "")]), Access::Private(None)).unwrap();
     assert!(has_files(folder));
     assert_eq!((found(folder), read(folder.join("sub/dir/b"))), (vec!["a".into(), "old".into(), "sub".into()], "2".to_owned()));
     let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().mode() & 0o777;
@@ -90,7 +89,7 @@ fn a_volume_that_was_made_read_only_is_written_and_removed_all_the_same() {
     let folder = parent.path().join("volume");
     fs::create_dir(&folder).unwrap();
     for content in ["1", "2", "3"] {
-        write_files(&folder, &files(&[("sub/a", content)]), Access::Private).unwrap();
+        write_files(&folder, &files(&[("sub/a", content)]), Access::Private(None)).unwrap();
         assert_eq!(read(folder.join("sub/a")), content);
         for path in ["sub", "."] {
             fs::set_permissions(folder.join(path), Permissions::from_mode(0o500)).unwrap();
@@ -116,13 +115,13 @@ fn a_link_is_made_below_its_folder_and_leads_where_it_should() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for target in ["../one", "../two", "../two"] {
-        link(folder, "etc/web/config", Path::new(target)).unwrap();
+        link(folder, "etc/web/config", Path::new(target), None).unwrap();
         assert_eq!(fs::read_link(folder.join("etc/web/config")).unwrap(), Path::new(target));
     }
-    link(folder, "data", Path::new("/var")).unwrap();
+    link(folder, "data", Path::new("/var"), None).unwrap();
     fs::write(folder.join("file"), "").unwrap();
     for path in ["file", "file/below", "etc/web"] {
-        let error = link(folder, path, Path::new("x")).unwrap_err();
+        let error = link(folder, path, Path::new("x"), None).unwrap_err();
         assert!(error.to_string().contains("something else is at"), "{path}: {error}");
     }
 }
@@ -136,15 +135,56 @@ fn no_link_that_a_container_has_prepared_is_followed() {
     }
     fs::write(outside.join("precious"), "1").unwrap();
     symlink(&outside, work.join("trap")).unwrap();
-    let error = link(&work, "trap/config", Path::new("x")).unwrap_err();
+    let error = link(&work, "trap/config", Path::new("x"), None).unwrap_err();
     assert!(error.to_string().contains("something else is at \"trap\""), "{error}");
     assert_eq!(found(&outside), ["precious"]);
     symlink(outside.join("precious"), work.join("mount")).unwrap();
-    link(&work, "mount", Path::new("x")).unwrap();
+    link(&work, "mount", Path::new("x"), None).unwrap();
     remove_folder(&work).unwrap();
     assert_eq!(read(outside.join("precious")), "1");
     let prepared = parent.path().join("prepared");
     symlink(&outside, &prepared).unwrap();
-    link(&prepared, "config", Path::new("x")).unwrap_err();
+    link(&prepared, "config", Path::new("x"), None).unwrap_err();
     assert_eq!(found(&outside), ["precious"]);
+}
+
+/// Only root can give files away.
+fn is_root() -> bool {
+    let is_root = nix::unistd::Uid::effective().is_root();
+    if !is_root {
+        println!("SKIPPED: only root can write files for another user");
+    }
+    is_root
+}
+
+#[test]
+fn files_for_a_user_are_his_in_folders_that_are_not() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let wanted = files(&[("a", "1"), ("sub/b", "2")]);
+    write_files(folder, &wanted, Access::Private(None)).unwrap();
+    write_files(folder, &wanted, Access::Private(Some("12345:54321"))).unwrap();
+    let of = |path: &str| {
+        let found = fs::metadata(folder.join(path)).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o777)
+    };
+    assert_eq!([of("."), of("..data/"), of("sub")], [(0, 54321, 0o750); 3]);
+    assert_eq!([of("a"), of("sub/b")], [(12345, 54321, 0o600); 2]);
+    assert_eq!(read(folder.join("sub/b")), "2");
+}
+
+#[test]
+fn folders_on_the_way_to_a_link_are_the_users() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    link(folder.path(), "mine/new/data", Path::new("x"), Some("12345:54321")).unwrap();
+    let of = |path: &str| fs::metadata(folder.path().join(path)).map(|found| (found.uid(), found.mode() & 0o777)).unwrap();
+    assert_eq!(of("mine").0, 0, "what was there before stays whose it is");
+    assert_eq!(of("mine/new"), (12345, 0o755));
 }
