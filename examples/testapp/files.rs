@@ -40,6 +40,14 @@ pub(crate) fn wait_for(path: &str) -> Result {
     Ok(())
 }
 
+/// Waits until a file holds exactly this. It may not be there yet, or for a moment.
+pub(crate) fn await_text(path: &str, text: &str) -> Result {
+    while std::fs::read(path).map_or(true, |found| found != text.as_bytes()) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
 /// Ends with `code` in the first `count` runs, which it counts in a file.
 pub(crate) fn end_in_first_runs(path: &str, count: u64, code: i32) -> Result {
     let before = std::fs::metadata(path).map_or(0, |found| found.len());

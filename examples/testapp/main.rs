@@ -6,7 +6,7 @@
 //! ends     exit CODE · die · sleep MILLISECONDS · forever · runs FILE COUNT CODE · on-stop CODE · ignore-stop
 //! starts   detach · tree DEPTH WIDTH · spawn COUNT
 //! uses     eat-memory MIB MIB-PER-SECOND · eat-cpu MILLISECONDS THREADS
-//! files    write FILE TEXT · read FILE · mode FILE · list FOLDER · wait-for FILE · journal FILE
+//! files    write FILE TEXT · read FILE · mode FILE · list FOLDER · wait-for FILE · await-text FILE TEXT · journal FILE
 //! serves   serve PORT · tcp PORT · udp PORT · grpc PORT
 //! asks     get URL · tcp-ask ADDRESS TEXT · udp-ask ADDRESS TEXT · accepted ADDRESS · refused ADDRESS
 //! ```
@@ -75,6 +75,7 @@ fn run(step: &str, words: &mut Words) -> Result {
         "read" => files::read(&words.text()?),
         "mode" => files::mode(&words.text()?),
         "list" => files::list(&words.text()?),
+        "await-text" => files::await_text(&words.text()?, &words.text()?),
         "wait-for" => files::wait_for(&words.text()?),
         "journal" => files::journal(&words.text()?),
 

@@ -39,13 +39,14 @@ impl Machine {
         }
         // As root's own folders are in a PATH that was meant for root.
         std::fs::set_permissions(&locked, PermissionsExt::from_mode(0o000)).expect("the test's own folder");
+        // It, or whom it runs containers as, finds its programs there.
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the test's own folder");
         // Whoever it is can't look into the folder of the one who built them.
         let kubelet = copied(env!("CARGO_BIN_EXE_kubelet"), &programs);
         copied(env!("CARGO_BIN_EXE_testapp"), &programs);
         let mut command = Command::new(kubelet);
         if user == User::Ordinary {
             command.uid(ORDINARY).gid(ORDINARY);
-            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("the test's own folder");
             chown(&root, Some(ORDINARY), Some(ORDINARY)).expect("root may");
         }
         let said = File::create(folder.path().join("kubelet.log")).expect("the test's own folder");

@@ -26,6 +26,8 @@ pub(super) struct Case {
 pub(super) enum Step {
     /// Creates the objects of a manifest, pods on the node. Where a command begins with `testapp`, the program that the run uses is put in.
     Create(&'static str),
+    /// Makes the objects of a manifest so, whether they are there or not; what was made by this alone.
+    Apply(&'static str),
     /// Creates a pod with one container `main`, which runs testapp with these arguments and is never started again.
     Once(&'static str, &'static [&'static str]),
     /// The same, started again whenever it ends.

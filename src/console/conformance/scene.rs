@@ -97,6 +97,10 @@ impl Scene {
     pub(super) async fn play(&mut self, step: &Step) -> Result {
         match step {
             Step::Create(manifest) => self.create(&self.filled(manifest)?).await,
+            Step::Apply(manifest) => {
+                let objects = self.read(&self.filled(manifest)?)?;
+                self.stage.client.apply(objects, "conformance", false).await.map(drop).map_err(told)
+            }
             Step::Once(pod, words) => self.start(pod, RestartPolicy::Never, words).await,
             Step::Always(pod, words) => self.start(pod, RestartPolicy::Always, words).await,
             Step::OnFailure(pod, words) => self.start(pod, RestartPolicy::OnFailure, words).await,
@@ -156,9 +160,13 @@ impl Scene {
     }
 
     pub(super) async fn create(&self, manifest: &str) -> Result {
+        self.create_all(self.read(manifest)?).await
+    }
+
+    fn read(&self, manifest: &str) -> Result<Vec<Object>> {
         let mut read = Manifest::new(&self.namespace);
         read.read(manifest, "the case").map_err(|faults| faults.to_string())?;
-        self.create_all(read.into_objects()).await
+        Ok(read.into_objects())
     }
 
     async fn create_all(&self, objects: Vec<Object>) -> Result {

@@ -45,7 +45,7 @@ fn the_page_in_docs_has_a_row_for_every_case() {
 fn every_manifest_of_the_cases_can_be_read() {
     for case in cases::all() {
         for step in case.steps {
-            let Step::Create(manifest) = step else { continue };
+            let (Step::Create(manifest) | Step::Apply(manifest)) = step else { continue };
             // A number stands for whatever is kept, in every place where something may be put in.
             let text: String = manifest.split('@').enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "7" }).collect();
             if let Err(faults) = Manifest::new("n").read(&text, case.name) {

@@ -2,7 +2,7 @@
 
 use super::super::case::Case;
 use super::super::case::Step::*;
-use super::super::look::{main, waiting, waits};
+use super::super::look::{container, last_end, main, waiting, waits};
 use crate::api::v1::PodPhase::{Running, Succeeded};
 
 const MAP: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: web}, data: {COLOUR: blue, SIZE: large}}";
@@ -73,6 +73,27 @@ pub(super) const CASES: &[Case] = &[
             Until("a", "waiting for it", |pod| {
                 let told = main(pod).and_then(waiting).is_some_and(|waiting| waiting.message.contains("\"OTHER\""));
                 waits(pod, "CreateContainerConfigError") && told
+            }),
+        ],
+    },
+    Case {
+        name: "configuration.restart",
+        promise: "A change of what a container uses restarts it if its pod asks for that, whatever its restart policy, and says so",
+        needs: &[],
+        steps: &[
+            Apply(MAP),
+            Create(
+                "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartOnConfigChange: true, restartPolicy: Never, containers: [{name: main,
+                    env: [{name: C, valueFrom: {configMapKeyRef: {name: web, key: COLOUR}}}], command: [testapp, env, C, forever]},
+                    {name: other, env: [{name: S, valueFrom: {configMapKeyRef: {name: web, key: SIZE}}}], command: [testapp, env, S, forever]}]}}",
+            ),
+            Says("a/main", "C=blue"),
+            Says("a/other", "S=large"),
+            Apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: web}, data: {COLOUR: red, SIZE: large}}"),
+            Says("a/main", "C=red"),
+            Until("a", "restarted for the change, where that is used", |pod| {
+                let restarts = |name| container(pod, name).map(|container| container.restart_count);
+                last_end(pod).is_some_and(|end| end.reason == "ConfigChanged") && (restarts("main"), restarts("other")) == (Some(1), Some(0))
             }),
         ],
     },

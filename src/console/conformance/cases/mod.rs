@@ -15,6 +15,8 @@ mod static_pods;
 mod stop;
 mod stop_methods;
 mod top;
+mod users;
+mod volumes;
 
 use super::case::Case;
 
@@ -25,6 +27,8 @@ const AREAS: &[&[Case]] = &[
     restarts::CASES,
     containers::CASES,
     configuration::CASES,
+    volumes::CASES,
+    users::CASES,
     probes::CASES,
     limits::CASES,
     ports::CASES,
