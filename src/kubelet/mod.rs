@@ -26,6 +26,7 @@ mod plan;
 mod pods;
 mod ports;
 mod probes;
+mod recall;
 mod report;
 mod root;
 pub mod routes;

@@ -112,6 +112,8 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
         is_outdated: notes.is_outdated,
         refresh_at: notes.refresh_at,
         is_guarded: found.is_guarded,
+        is_out_of_reach: found.damage.is_out_of_reach,
+        is_desired_lost: found.damage.is_desired_lost,
         stopping: found.desired.stop.map(|stop| Duration::from_millis(stop.grace_ms)),
         grace: notes.grace,
         unkillable: found.state.unkillable.clone(),
@@ -126,7 +128,7 @@ fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
 fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
     let attempt = Attempt { number: state.attempt, streak: state.streak };
     let run = match &state.stage {
-        Stage::Running { pid, started_at } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },
+        Stage::Running { pid, started_at, .. } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },
         Stage::Ended(ended) => ObservedRun::Ended { attempt, ended: ended.clone() },
     };
     container(&state.name, run, state.previous.clone())

@@ -7,8 +7,9 @@
 //! | wanted | runs | none |
 //! | wanted | runs, and a probe has failed | end that run |
 //! | wanted | runs, and shall be started again when what it uses of them changes | end that run |
+//! | wanted | runs, and what its shim was asked for is damaged | ask again |
 //! | wanted | ended | start again when its back-off is over, as the restart policy says |
-//! | wanted | ran, and its shim is gone | mark as lost; then as ended |
+//! | wanted | ran, and its shim is gone, or its folder | mark as lost; then as ended |
 //! | wanted | all main ones have ended for good | stop the sidecars |
 //! | deleted | any | drain, stop, release, remove |
 //! | unknown | any | stop, remove |
@@ -31,6 +32,8 @@ use crate::time;
 pub(crate) enum Action {
     /// Make the folder and the bell, and choose the ports.
     Prepare,
+    /// Say anew what the shim was asked for, since the file that says it is damaged.
+    AskAgain,
     /// Bring what the folder has of ConfigMaps and Secrets up to date.
     Configure,
     /// Start this run of a container, the next one or one that was asked for in vain.
@@ -49,7 +52,7 @@ pub(crate) enum Action {
         /// Why.
         why: Why,
     },
-    /// What ran has no shim any more: kill what is left and record that nobody saw the end.
+    /// What ran has no shim any more, or no folder: kill what is left and record that nobody saw the end.
     MarkLost,
     /// Wait until no router sends anything to the pod, at most five seconds.
     Drain,
@@ -94,7 +97,7 @@ pub(crate) fn plan(desired: Option<&DesiredPod>, observed: Option<&ObservedPod>,
         (Some(DesiredPod { deleted: Some(_), .. }), None) => Plan::of(vec![Action::Release]),
         (Some(DesiredPod { deleted: Some(grace), .. }), Some(observed)) => {
             let mut plan = stop_and(observed, *grace, &[Action::Release, Action::Remove]);
-            if matches!(plan.actions.first(), Some(Action::Stop { .. })) && observed.stopping.is_none() {
+            if observed.is_guarded && observed.stopping.is_none() {
                 plan.actions.insert(0, Action::Drain);
             }
             plan
@@ -113,6 +116,8 @@ pub(crate) fn plan_to_stop(observed: Option<&ObservedPod>) -> Plan {
 fn stop_and(observed: &ObservedPod, grace: Duration, then: &[Action]) -> Plan {
     let mut actions = Vec::new();
     if observed.is_guarded {
+        // How it is asked to end is part of that.
+        actions.extend(observed.is_desired_lost.then_some(Action::AskAgain));
         actions.push(Action::Stop { grace: observed.stopping.map_or(grace, |told| told.min(grace)) });
     } else if observed.has_lost_run() {
         actions.push(Action::MarkLost);
@@ -122,6 +127,9 @@ fn stop_and(observed: &ObservedPod, grace: Duration, then: &[Action]) -> Plan {
 }
 
 fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
+    if observed.is_out_of_reach {
+        return Plan::of(vec![Action::MarkLost]);
+    }
     if desired.is_finished {
         return stop_and(observed, observed.grace, &[]);
     }
@@ -145,6 +153,9 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
         Some(at) if observed.is_outdated => plan.look_again = Some(at),
         _ if observed.is_outdated => plan.actions.push(Action::Configure),
         _ => {}
+    }
+    if observed.is_desired_lost && observed.is_guarded {
+        plan.actions.push(Action::AskAgain);
     }
     let mut order = Order::of(desired, observed);
     for container in &desired.containers {
@@ -270,6 +281,7 @@ impl fmt::Display for Action {
         match self {
             Action::Prepare => f.write_str("prepare"),
             Action::Configure => f.write_str("configure"),
+            Action::AskAgain => f.write_str("ask again"),
             Action::Start { container, attempt } => write!(f, "start {container} ({})", attempt.number),
             Action::End { container, attempt, .. } => write!(f, "end {container} ({attempt})"),
             Action::MarkLost => f.write_str("mark lost"),

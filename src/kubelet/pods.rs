@@ -1,6 +1,7 @@
 //! The pods of this node: for each, observe → plan → apply → report.
 
 mod apply;
+mod damage;
 mod entry;
 mod events;
 mod health;
@@ -362,7 +363,8 @@ impl Pods {
     }
 
     fn is_guarded(&self, uid: &PodUid, entry: &Entry) -> bool {
-        entry.has_shim() || self.links.processes.look(uid).is_ok_and(|found| found.is_some_and(|found| found.is_guarded))
+        // What can't be looked at may well be.
+        entry.has_shim() || self.links.processes.look(uid).map_or(true, |found| found.is_some_and(|found| found.is_guarded))
     }
 
     fn forget(&mut self, uid: &PodUid) {
@@ -408,11 +410,7 @@ impl Links {
 
     /// What there is of a pod, and of what it uses.
     fn look(&self, uid: &PodUid, entry: &mut Entry) -> std::io::Result<()> {
-        let mut found = self.processes.look(uid)?;
-        if let Some(found) = &mut found {
-            // A new shim takes a moment to lock its pod.
-            found.is_guarded |= entry.has_shim();
-        }
+        let found = self.find(uid, entry)?;
         self.execs.end_unless(uid, |container, attempt| found.as_ref().is_some_and(|found| found.runs(container, attempt)));
         for key in entry.uses.clone() {
             if let Some(object) = self.followed.look(uid, &key, entry.since) {

@@ -55,10 +55,11 @@ pub(crate) fn status(facts: &Facts<'_>) -> PodStatus {
 /// What keeps a pod from what it shall be; two empty texts when nothing does.
 fn hindrance<'a>(facts: &Facts<'a>) -> (&'static str, &'a str) {
     let unkillable = facts.observed.map_or("", |observed| &observed.unkillable);
-    match &facts.desired.obstacle {
-        Some(obstacle) => (MISSING_CAPABILITY, obstacle),
-        None if unkillable.is_empty() => ("", ""),
-        None => ("FailedKill", unkillable),
+    match (&facts.desired.obstacle, facts.failure) {
+        (Some(obstacle), _) => (MISSING_CAPABILITY, obstacle),
+        (None, Some((message, _))) => (KUBELET_FAILED, message),
+        (None, None) if unkillable.is_empty() => ("", ""),
+        (None, None) => ("FailedKill", unkillable),
     }
 }
 
@@ -96,6 +97,8 @@ impl Facts<'_> {
 pub(crate) const CONFIG_CHANGED: &str = "ConfigChanged";
 
 const MISSING_CAPABILITY: &str = "MissingCapability";
+/// Why nothing happens to a pod that its kubelet has to do something for.
+pub(crate) const KUBELET_FAILED: &str = "KubeletFailed";
 
 fn seen(facts: &Facts<'_>, desired: &DesiredContainer, known: Option<&ObservedContainer>) -> Seen {
     let Some(container) = known else { return Seen::NeverStarted };
@@ -159,7 +162,7 @@ fn not_started(facts: &Facts<'_>, desired: &DesiredContainer, next_retry_time: &
         (Some(obstacle), _) => waiting(MISSING_CAPABILITY, obstacle),
         (None, Some((message, retry_at))) => {
             *next_retry_time = Some(*retry_at);
-            waiting("StartError", message)
+            waiting(START_ERROR, message)
         }
         (None, None) if !is_next(facts, desired) => waiting("PodInitializing", ""),
         (None, None) => waiting("ContainerCreating", ""),
@@ -175,10 +178,18 @@ fn is_next(facts: &Facts<'_>, desired: &DesiredContainer) -> bool {
 fn waits_for_restart(ended: &Ended, failure: Option<&str>) -> container_state::State {
     match (&ended.cause, failure) {
         _ if ended.superseded.is_some() => waiting(CONFIG_CHANGED, ""),
-        (Cause::StartFailed { message, .. }, _) => waiting("StartError", message),
-        (_, Some(failure)) => waiting("CrashLoopBackOff", &format!("waits to be started again: {failure}")),
-        (cause, None) => waiting("CrashLoopBackOff", &format!("waits to be started again: {}", describe(cause))),
+        (Cause::StartFailed { message, .. }, _) => waiting(START_ERROR, message),
+        (_, Some(failure)) => waiting(BACK_OFF, &format!("waits to be started again: {failure}")),
+        (cause, None) => waiting(BACK_OFF, &format!("waits to be started again: {}", describe(cause))),
     }
+}
+
+const START_ERROR: &str = "StartError";
+const BACK_OFF: &str = "CrashLoopBackOff";
+
+/// Whether a container that waits for this reason waits after its last run, and not for what the next one needs.
+pub(crate) fn has_ended(reason: &str) -> bool {
+    [START_ERROR, BACK_OFF, CONFIG_CHANGED].contains(&reason)
 }
 
 fn waiting(reason: &str, message: &str) -> container_state::State {
@@ -194,9 +205,9 @@ fn terminated(ended: &Ended, failure: Option<&str>) -> ContainerStateTerminated 
         Cause::Exited(0) => (0, 0, "Completed"),
         Cause::Exited(code) => (*code, 0, "Error"),
         Cause::Signaled(signal) => (128 + signal, *signal, "Error"),
-        Cause::OomKilled => (OOM_KILLED, OOM_KILLED - 128, "OOMKilled"),
-        Cause::StartFailed { code, .. } => (*code, 0, "StartError"),
-        Cause::Lost => (LOST, 0, "Lost"),
+        Cause::OomKilled => (OOM_KILLED, OOM_KILLED - 128, OUT_OF_MEMORY),
+        Cause::StartFailed { code, .. } => (*code, 0, START_ERROR),
+        Cause::Lost => (LOST, 0, NOBODY_SAW),
     };
     ContainerStateTerminated {
         exit_code,
@@ -212,13 +223,29 @@ fn terminated(ended: &Ended, failure: Option<&str>) -> ContainerStateTerminated 
     }
 }
 
+/// How a run ended that was told so: the inverse of [`terminated`].
+pub(crate) fn cause(told: &ContainerStateTerminated) -> Cause {
+    match (told.reason.as_str(), told.signal) {
+        (OUT_OF_MEMORY, _) => Cause::OomKilled,
+        (START_ERROR, _) => Cause::StartFailed { code: told.exit_code, message: told.message.clone() },
+        (NOBODY_SAW, _) => Cause::Lost,
+        (_, 0) => Cause::Exited(told.exit_code),
+        (_, signal) => Cause::Signaled(signal),
+    }
+}
+
+const OUT_OF_MEMORY: &str = "OOMKilled";
+const NOBODY_SAW: &str = "Lost";
+
 fn describe(cause: &Cause) -> String {
     match cause {
         Cause::Exited(code) => format!("it ended with exit code {code}"),
         Cause::Signaled(signal) => format!("signal {signal} ended it"),
         Cause::OomKilled => "it was killed at its limit of memory".to_owned(),
         Cause::StartFailed { message, .. } => message.clone(),
-        Cause::Lost => "nobody saw how it ended: its supervisor was killed, or the machine was restarted".to_owned(),
+        Cause::Lost => {
+            "nobody saw how it ended: its supervisor was killed, its folder was removed, or the machine was restarted".to_owned()
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bluebird::api::v1::{Container, Node, PodPhase, ResourceRequirements, RestartPolicy};
+use bluebird::api::v1::{Container, PodPhase, ResourceRequirements, RestartPolicy};
 
 use serde_json::{Value, json};
 
@@ -13,15 +13,7 @@ use crate::shim::Fixture;
 /// A machine that has these capabilities; says so and gives none otherwise.
 async fn machine_with(needed: &[&str]) -> Option<Machine> {
     let machine = Machine::new().await;
-    let node = tokio::time::timeout(crate::processes::DEADLINE, async {
-        loop {
-            if let Ok(node) = machine.client.get::<Node>("", "n1").await {
-                return node;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    });
-    let capabilities = node.await.expect("the node joins").status.unwrap().capabilities;
+    let capabilities = machine.capabilities().await;
     if needed.iter().all(|needed| capabilities.iter().any(|capability| capability == needed)) {
         return Some(machine);
     }
@@ -30,7 +22,7 @@ async fn machine_with(needed: &[&str]) -> Option<Machine> {
     None
 }
 
-fn limited(mut container: Container, limits: &[(&str, &str)]) -> Container {
+pub(crate) fn limited(mut container: Container, limits: &[(&str, &str)]) -> Container {
     let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), (*amount).to_owned())).collect();
     container.resources = Some(ResourceRequirements { limits, ..ResourceRequirements::default() });
     container

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bluebird::api::v1::container_state::State;
 use bluebird::api::v1::{
-    Container, ContainerStateTerminated, ContainerStatus, LogsRequest, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy,
+    Container, ContainerStateTerminated, ContainerStatus, LogsRequest, Node, ObjectMeta, Pod, PodPhase, PodSpec, RestartPolicy,
 };
 use bluebird::apiserver::{self, Apiserver, Listen};
 use bluebird::client::{Client, DeleteOptions};
@@ -91,6 +91,19 @@ impl Machine {
         self.client.create(Pod { metadata, spec: Some(spec), status: None }).await.unwrap()
     }
 
+    /// What its node can do.
+    pub(crate) async fn capabilities(&self) -> Vec<String> {
+        let node = tokio::time::timeout(DEADLINE, async {
+            loop {
+                if let Ok(node) = self.client.get::<Node>("", "n1").await {
+                    return node;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        node.await.expect("the node joins").status.unwrap().capabilities
+    }
+
     pub(crate) async fn get(&self, name: &str) -> Result<Pod, Error> {
         self.client.get::<Pod>("", name).await
     }
@@ -113,6 +126,14 @@ impl Machine {
 
     pub(crate) async fn running(&self, name: &str) -> (Pod, i32) {
         let pod = self.until(name, "running", |pod| pid(pod).is_some()).await;
+        let pid = pid(&pod).unwrap();
+        (pod, pid)
+    }
+
+    /// Waits until the pod runs after so many restarts.
+    pub(crate) async fn until_running_again(&self, name: &str, restarts: u32) -> (Pod, i32) {
+        let is_so = |pod: &Pod| pid(pod).is_some() && main_status(pod).is_some_and(|main| main.restart_count == restarts);
+        let pod = self.until(name, &format!("running after {restarts} restarts"), is_so).await;
         let pid = pid(&pod).unwrap();
         (pod, pid)
     }

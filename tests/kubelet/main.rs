@@ -4,6 +4,7 @@
 mod alone;
 mod changes;
 mod configuration;
+mod damage;
 mod init;
 mod lifecycle;
 mod limits;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::logs;
+use crate::machine::FOREVER;
 use crate::processes::{Cleanup, daemon, eventually, is_alive, kill_hard, pid_in};
 
 pub(crate) struct Fixture {
@@ -232,7 +233,7 @@ async fn a_run_is_started_once_and_the_next_one_remembers_it() {
 }
 
 #[tokio::test]
-async fn the_main_process_dies_with_a_killed_shim_and_the_next_shim_calls_it_lost() {
+async fn the_main_process_dies_with_a_killed_shim_and_the_next_shim_starts_nothing_beside_what_may_be_left() {
     let mut pod = Fixture::new();
     let run = pod.script("main", 0, "while :; do sleep 100; done");
     pod.want(std::slice::from_ref(&run), None);
@@ -242,13 +243,19 @@ async fn the_main_process_dies_with_a_killed_shim_and_the_next_shim_calls_it_los
     kill_hard(shim.id() as i32);
     shim.wait().unwrap();
     eventually("the end of the main process", || (!is_alive(main)).then_some(())).await;
+    let state = std::fs::read(pod.path("state.json")).unwrap();
+    pod.want(&[run, pod.script("main", 1, "exit 0")], None);
     pod.start();
-    assert_eq!(pod.ended("main", 0).await, json!("Lost"));
     pod.shim_ends().await;
+    assert_eq!(
+        std::fs::read(pod.path("state.json")).unwrap(),
+        state,
+        "what is lost is the kubelet's to tell, when it has killed what is left"
+    );
 }
 
 #[tokio::test]
-async fn a_second_shim_waits_and_starts_nothing_twice() {
+async fn a_second_shim_starts_nothing_twice() {
     let mut pod = Fixture::new();
     pod.want(&[pod.script("main", 0, "echo started; while [ ! -e go ]; do sleep 0.01; done")], None);
     pod.start();
@@ -282,6 +289,61 @@ async fn a_state_of_an_earlier_boot_is_lost_and_its_pids_are_strangers() {
     assert!(is_alive(stranger.id() as i32));
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_second_shim_ends_soon_when_the_first_one_lives_on() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, FOREVER);
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    let main = pod.running("main", 0).await;
+    let first = pod.shim.take();
+    // What it was started for is not known to the first one.
+    pod.want(&[run.clone(), pod.script("side", 0, "exit 3")], None);
+    pod.start();
+    pod.shim_ends().await;
+    pod.shim = first;
+    assert_eq!(pod.ended("side", 0).await, json!({ "Exited": 3 }));
+    assert!(is_alive(main));
+    pod.want(&[run], Some(0));
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_shim_whose_folder_is_gone_ends_with_all_that_it_guards() {
+    let mut pod = Fixture::new();
+    let (go, file) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap().into_temp_path());
+    let side = format!("while [ ! -e {} ]; do sleep 0.01; done", go.path().join("go").display());
+    let mut runs = [pod.script("main", 0, &format!("{}; {FOREVER}", daemon(&file))), pod.script("side", 0, &side)];
+    runs.iter_mut().for_each(|run| run["working_dir"] = json!("/"));
+    pod.want(&runs, None);
+    pod.start();
+    let (main, daemon) = (pod.running("main", 0).await, pid_in(&file).await);
+    pod.running("side", 0).await;
+    std::fs::remove_dir_all(pod.path("")).unwrap();
+    // Nothing else could wake it.
+    std::fs::write(go.path().join("go"), "").unwrap();
+    pod.shim_ends().await;
+    assert!(!is_alive(main) && !is_alive(daemon));
+    assert!(!pod.path("").exists(), "it has made nothing new there");
+}
+
+#[tokio::test]
+async fn what_is_damaged_of_a_state_is_written_again_when_the_shim_is_rung() {
+    let mut pod = Fixture::new();
+    let run = pod.script("main", 0, FOREVER);
+    pod.want(std::slice::from_ref(&run), None);
+    pod.start();
+    pod.running("main", 0).await;
+    let whole = std::fs::read(pod.path("state.json")).unwrap();
+    for damaged in [&b""[..], b"{\"containers\": [", &vec![b' '; whole.len()]] {
+        std::fs::write(pod.path("state.json"), damaged).unwrap();
+        std::fs::write(pod.path("bell"), "\n").unwrap();
+        eventually("the whole state", || (std::fs::read(pod.path("state.json")).unwrap() == whole).then_some(())).await;
+    }
+    pod.want(&[run], Some(0));
+    pod.shim_ends().await;
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 pub(crate) use used::Used;
 
+use super::{Host, Os, until_none_is_left};
+
 /// What the processes of a container may use together, and what they get when the machine is busy. Absent: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -92,15 +94,22 @@ impl Places {
         })
     }
 
+    /// Kills all that is in the fences of a pod, however it hides, and gives how many processes there were.
+    pub(crate) fn kill(&self, pod: &str) -> io::Result<usize> {
+        let mut folders = Vec::new();
+        for place in self.all() {
+            folders.extend(folders_in(&place.join(pod))?);
+        }
+        kill_in(&folders)
+    }
+
     /// Removes the fences of all pods that are not `known`, with what is still in them. Each is tried; the first error is given.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut result = Ok(());
         for place in self.all() {
             for pod in folders_in(place)?.into_iter().filter(|pod| !pod.file_name().and_then(|name| name.to_str()).is_some_and(&known)) {
-                for container in folders_in(&pod)? {
-                    Fence { folders: vec![container], ..Fence::default() }.kill()?;
-                }
-                result = result.and(remove_pod(&pod));
+                let removed = kill_in(&folders_in(&pod)?).and_then(|_| remove_pod(&pod));
+                result = result.and(removed);
             }
             remove_empty(place);
         }
@@ -159,6 +168,11 @@ impl Fence {
             any |= write_if_there(&folder.join("cgroup.kill"), "1")?;
         }
         Ok(any)
+    }
+
+    /// The processes in it.
+    pub(crate) fn pids(&self) -> io::Result<Vec<i32>> {
+        pids(&self.folders)
     }
 
     /// Removes it, with what is empty above it. What isn't yet is left to the removal of the pod.
@@ -265,6 +279,38 @@ fn write_if_there(path: &Path, value: &str) -> io::Result<bool> {
 
 fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// All that is in these groups: at once where the system can do that, else one by one.
+fn kill_in(folders: &[PathBuf]) -> io::Result<usize> {
+    until_none_is_left(|| {
+        let found = pids(folders)?;
+        if found.is_empty() {
+            return Ok(0);
+        }
+        for folder in folders {
+            write_if_there(&folder.join("cgroup.kill"), "1")?;
+        }
+        for pid in &found {
+            Host::kill_if(*pid, || pids(folders).is_ok_and(|found| found.contains(pid)))?;
+        }
+        Ok(found.len())
+    })
+}
+
+/// The processes in any of these groups.
+fn pids(folders: &[PathBuf]) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for folder in folders {
+        match std::fs::read_to_string(folder.join("cgroup.procs")) {
+            Ok(pids) => found.extend(pids.lines().filter_map(|pid| pid.parse::<i32>().ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(about(folder, &error)),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 fn remove_pod(pod: &Path) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! Linux: descendants stay ours (child subreaper), containers die with their shim (death signal), and /proc tells the rest.
 
 mod cgroups;
+mod held;
 mod program;
 mod usage;
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,15 +129,24 @@ impl Os for Host {
     }
 
     fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
-        let mut killed = 0;
+        let mut result = Ok(0);
         for pid in pids()? {
-            // Held before it is looked at: a reused pid can't be mistaken for the process that was looked at.
-            let Ok(handle) = pidfd(pid) else { continue };
-            if is_doomed(&|name| Self::variable_of(pid, name)) && kill_handle(&handle).is_ok() {
-                killed += 1;
+            // Each is tried; the first error is given.
+            match held::kill_if(pid, || is_doomed(&|name| Self::variable_of(pid, name))) {
+                Ok(killed) => result = result.map(|all| all + usize::from(killed)),
+                Err(error) => result = result.and(Err(error)),
             }
         }
-        Ok(killed)
+        result
+    }
+
+    fn kill_if(pid: i32, is_doomed: impl FnOnce() -> bool) -> io::Result<bool> {
+        held::kill_if(pid, is_doomed)
+    }
+
+    /// Clock ticks since the machine was started.
+    fn start_time(pid: i32) -> Option<u64> {
+        held::start_time(pid)
     }
 
     fn memory_bytes() -> io::Result<u64> {
@@ -160,19 +170,7 @@ impl Os for Host {
 
     /// Only a descendant: its number may have become a stranger's since it was seen.
     fn kill(pid: i32) -> io::Result<()> {
-        let handle = match pidfd(pid) {
-            Ok(handle) => handle,
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        // Looked at while it is held, so that it can't change hands in between.
-        if !is_descendant(pid) {
-            return Ok(());
-        }
-        match kill_handle(&handle) {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
-            _ => Ok(()),
-        }
+        held::kill_if(pid, || is_descendant(pid)).map(drop)
     }
 
     fn hostname() -> String {
@@ -201,12 +199,20 @@ fn pids() -> io::Result<impl Iterator<Item = i32>> {
 
 /// `None` for a process that is gone, or is a zombie, which is as good as gone.
 fn process(pid: i32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // pid (name) state ppid …: the name may contain anything, also parentheses.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let stat = stat(pid)?;
+    let mut fields = fields(&stat)?;
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(Process { pid, parent })
+}
+
+fn stat(pid: i32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()
+}
+
+/// From the state on: `pid (name) state ppid …`, where the name may contain anything, also parentheses.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat[stat.rfind(')')? + 1..].split_whitespace())
 }
 
 /// Whether a process was started by this one, or by what this one has started.
@@ -218,21 +224,3 @@ fn is_descendant(pid: i32) -> bool {
 
 /// No tree of processes is deeper: a pid that is used again while it is looked at could make a circle.
 const DEEPEST: usize = 100_000;
-
-fn pidfd(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: a system call without pointers; what it returns is a new descriptor, or -1.
-    unsafe {
-        match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
-            -1 => Err(io::Error::last_os_error()),
-            handle => Ok(OwnedFd::from_raw_fd(handle as i32)),
-        }
-    }
-}
-
-fn kill_handle(handle: &OwnedFd) -> io::Result<()> {
-    // SAFETY: the null pointer is allowed and means: as kill would.
-    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw_fd(), libc::SIGKILL, std::ptr::null::<libc::siginfo_t>(), 0) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}

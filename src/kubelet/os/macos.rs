@@ -94,6 +94,20 @@ impl Os for Host {
         Ok(doomed.len())
     }
 
+    /// Its number may change hands between the two: nothing here can hold a process.
+    fn kill_if(pid: i32, is_doomed: impl FnOnce() -> bool) -> io::Result<bool> {
+        if !is_doomed() {
+            return Ok(false);
+        }
+        kill(pid).map(|()| true)
+    }
+
+    /// Microseconds since 1970.
+    fn start_time(pid: i32) -> Option<u64> {
+        let info = info(pid)?;
+        Some(info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec)
+    }
+
     fn memory_bytes() -> io::Result<u64> {
         let mut bytes = 0_u64;
         let mut size = std::mem::size_of::<u64>();
@@ -147,11 +161,17 @@ fn pids() -> io::Result<Vec<i32>> {
 }
 
 fn process(pid: i32) -> Option<Process> {
+    let info = info(pid)?;
+    Some(Process { pid, parent: i32::try_from(info.pbi_ppid).ok()? })
+}
+
+/// Of a process that lives.
+fn info(pid: i32) -> Option<libc::proc_bsdinfo> {
     let size = std::mem::size_of::<libc::proc_bsdinfo>();
     // SAFETY: all zeroes is a valid value of this plain structure.
     let mut info: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
     // SAFETY: the buffer is as large as is said.
     let filled = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, (&raw mut info).cast(), i32::try_from(size).ok()?) };
     let is_alive = usize::try_from(filled).ok()? == size && info.pbi_status != libc::SZOMB;
-    is_alive.then_some(Process { pid, parent: i32::try_from(info.pbi_ppid).ok()? })
+    is_alive.then_some(info)
 }

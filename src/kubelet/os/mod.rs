@@ -167,9 +167,27 @@ pub(crate) trait Os {
         Self::replace(path, &temporary)
     }
 
+    /// As [`Os::write_atomically`]. Where no new file can be made, since the disk is full or the folder read-only, the old one is overwritten as far
+    /// as it has room: a reader may then see something in between, and the machine may leave that behind when it loses its power.
+    fn write_whatever_it_takes(path: &Path, content: &[u8]) -> io::Result<()> {
+        let Err(error) = Self::write_atomically(path, content) else { return Ok(()) };
+        let about = |error: io::Error| io::Error::new(error.kind(), format!("{} can't be written: {error}", path.display()));
+        let Ok(mut old) = File::options().write(true).open(path) else { return Err(about(error)) };
+        // As much as a file of its size has on any disk, so that it never ends half written.
+        if content.len() as u64 > old.metadata()?.len().next_multiple_of(BLOCK) {
+            return Err(about(error));
+        }
+        old.write_all(content).and_then(|()| old.set_len(content.len() as u64)).map_err(about)
+    }
+
     /// Gives a new file the name of an old one.
     fn replace(old: &Path, new: &Path) -> io::Result<()> {
         std::fs::rename(new, old)
+    }
+
+    /// Whether the file that is open is the one at this path now.
+    fn is_at(_file: &File, path: &Path) -> io::Result<bool> {
+        path.try_exists()
     }
 
     /// Makes a folder, which exists, have exactly these files and whoever `access` says able to read them: all at once where
@@ -262,6 +280,15 @@ pub(crate) trait Os {
     /// Kills one process of ours.
     fn kill(pid: i32) -> io::Result<()>;
 
+    /// Kills a process if it is what it is taken for: its number can't change hands after `is_doomed` has looked. False when it isn't, or is gone.
+    fn kill_if(pid: i32, is_doomed: impl FnOnce() -> bool) -> io::Result<bool>;
+
+    /// When a process was started, in a unit of the system's own: with its pid it names the process for as long as the machine is up. `None` when
+    /// there is no such process, or nobody can tell.
+    fn start_time(_pid: i32) -> Option<u64> {
+        None
+    }
+
     /// All living processes.
     fn processes() -> io::Result<Vec<Process>>;
 
@@ -317,6 +344,29 @@ pub(crate) trait Os {
     /// See [`terminal_resizes`].
     fn terminal_resizes() -> io::Result<impl Stream<Item = ()> + Send + 'static>;
 }
+
+/// Kills again and again, since a process may start others while it is looked for, until there was nothing to kill; gives how much there was.
+///
+/// # Errors
+/// When something doesn't end although it was killed.
+pub(crate) fn until_none_is_left(mut kill: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    let mut killed = 0;
+    for pause in PAUSES {
+        match kill()? {
+            0 => return Ok(killed),
+            more => killed += more,
+        }
+        #[allow(clippy::disallowed_methods, reason = "the kernel tells nobody when the process of a stranger has ended")]
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    Err(io::Error::other("what was killed does not end"))
+}
+
+/// Between two looks, in milliseconds: a killed process may be seen for a moment.
+const PAUSES: [u64; 14] = [0, 0, 0, 0, 1, 1, 2, 5, 10, 20, 50, 100, 200, 300];
+
+/// What a file takes on a disk, at least.
+const BLOCK: u64 = 4096;
 
 /// A user as programs are told it.
 #[derive(Clone, Debug, PartialEq, Eq)]

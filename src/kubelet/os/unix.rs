@@ -77,6 +77,10 @@ macro_rules! shared {
             unix::files::remove_folder(path)
         }
 
+        fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+            unix::is_at(file, path)
+        }
+
         fn detach() -> io::Result<()> {
             unix::detach()
         }
@@ -283,6 +287,16 @@ pub(super) fn open_private_file(path: &Path, options: &mut OpenOptions) -> io::R
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
+}
+
+/// Whether the file that is open is the one at this path now.
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, now) = (file.metadata()?, std::fs::metadata(path));
+    match now {
+        Ok(now) => Ok((open.dev(), open.ino()) == (now.dev(), now.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A folder that only its owner can look into: what a pod is told may be secret.

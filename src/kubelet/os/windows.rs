@@ -216,6 +216,11 @@ impl Os for Host {
         usage::disk(folder)
     }
 
+    /// What could be killed so has ended with its shim.
+    fn kill_if(_: i32, _: impl FnOnce() -> bool) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn hostname() -> String {
         std::env::var("COMPUTERNAME").unwrap_or_default().to_lowercase()
     }

@@ -49,6 +49,10 @@ pub(crate) struct ObservedPod {
     pub(crate) refresh_at: Option<Timestamp>,
     /// Its shim lives.
     pub(crate) is_guarded: bool,
+    /// Its folder was removed while it was here: what may run of it can neither be seen nor be asked anything.
+    pub(crate) is_out_of_reach: bool,
+    /// What its shim was asked for can't be read any more.
+    pub(crate) is_desired_lost: bool,
     /// The grace period of the stop that it was told.
     pub(crate) stopping: Option<Duration>,
     /// How long its processes may take to end if nobody says otherwise.
@@ -188,7 +192,8 @@ impl ObservedPod {
 
     /// Something ran whose shim is gone.
     pub(super) fn has_lost_run(&self) -> bool {
-        !self.is_guarded && self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. }))
+        self.is_out_of_reach
+            || !self.is_guarded && self.containers.iter().any(|container| matches!(container.run, ObservedRun::Running { .. }))
     }
 }
 

@@ -28,6 +28,8 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
         is_outdated: false,
         refresh_at: None,
         is_guarded,
+        is_out_of_reach: false,
+        is_desired_lost: false,
         stopping: None,
         grace: Duration::from_secs(30),
         unkillable: String::new(),
@@ -287,4 +289,25 @@ fn a_run_whose_probe_has_failed_is_ended_once_and_counts_as_a_failure_whatever_i
     check(Some(&wanted(RestartPolicy::Never)), Some(&ended(1_000)), "", None);
     // Without its shim it is lost, and nobody could end it.
     check(Some(&wanted(RestartPolicy::Never)), Some(&ObservedPod { is_guarded: false, ..unhealthy(running(2), false) }), "mark lost", None);
+}
+
+#[test]
+fn a_pod_whose_folder_was_removed_is_first_of_all_lost_whatever_is_known_of_it() {
+    let away = |run| ObservedPod { is_out_of_reach: true, is_prepared: false, ..seen(run, false) };
+    let wanted = wanted(RestartPolicy::Always);
+    for run in [running(0), ObservedRun::Starting(attempt(0, 0)), ended(attempt(0, 0), Cause::Exited(0), Duration::ZERO, 0)] {
+        check(Some(&wanted), Some(&away(run.clone())), "mark lost", None);
+        let deleted = DesiredPod { deleted: Some(Duration::from_secs(3)), ..wanted.clone() };
+        check(Some(&deleted), Some(&away(run.clone())), "mark lost, release, remove", None);
+        check(None, Some(&away(run)), "mark lost, remove", None);
+    }
+}
+
+#[test]
+fn what_a_shim_was_asked_for_is_said_again_when_it_is_damaged_also_before_it_is_stopped() {
+    let wanted = wanted(RestartPolicy::Always);
+    let damaged = ObservedPod { is_desired_lost: true, ..seen(running(0), true) };
+    check(Some(&wanted), Some(&damaged), "ask again", None);
+    let deleted = DesiredPod { deleted: Some(Duration::from_secs(3)), ..wanted };
+    check(Some(&deleted), Some(&damaged), "drain, ask again, stop (3 s), release, remove", None);
 }

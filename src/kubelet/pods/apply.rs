@@ -42,7 +42,8 @@ impl Pods {
                     true
                 }
                 Action::End { container, attempt, why } => self.end(uid, container, *attempt, why)?,
-                Action::MarkLost => self.links.processes.mark_lost(uid).map(|()| true)?,
+                Action::AskAgain => self.ask_again(uid)?,
+                Action::MarkLost => self.mark_lost(uid)?,
                 Action::Drain => self.drain(uid),
                 Action::Stop { grace } => self.stop(uid, *grace, now)?,
                 Action::Release => self.release(uid),
@@ -136,6 +137,7 @@ impl Pods {
         let Some(mut shim) = self.links.processes.start(uid, runs, is_guarded)? else { return Ok(()) };
         let lives = Arc::new(AtomicBool::new(true));
         entry.shim = Some(lives.clone());
+        entry.ending = None;
         let (wakes, uid, token) = (self.links.wakes.clone(), uid.clone(), self.links.tasks.token());
         self.links.tasks.spawn("shim", async move {
             // A shim that outlives the kubelet is reaped by whoever inherits it.
@@ -166,26 +168,6 @@ impl Pods {
     fn drain(&self, uid: &PodUid) -> bool {
         let Some(pod) = self.entries.get(uid).and_then(|entry| entry.pod.as_ref()) else { return true };
         self.links.drains.is_drained(uid, pod.key().namespace())
-    }
-
-    fn stop(&mut self, uid: &PodUid, grace: Duration, now: &Timestamp) -> io::Result<bool> {
-        let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
-        if entry.observed.as_ref().is_some_and(|observed| observed.stopping == Some(grace)) {
-            return Ok(false);
-        }
-        if !self.links.stops_all.load(Ordering::Acquire) {
-            entry.save_end(&self.links.root.pod(uid), now)?;
-        }
-        self.links.processes.stop(uid, grace)?;
-        if let Some(observed) = &mut entry.observed {
-            // What is reported next shall say so: nothing may happen for a long time.
-            observed.stopping = Some(grace);
-        }
-        if let Some(pod) = &entry.pod {
-            let note = format!("asked to end within {} s", grace.as_secs());
-            self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
-        }
-        Ok(false)
     }
 
     fn release(&mut self, uid: &PodUid) -> bool {
@@ -219,7 +201,7 @@ impl Pods {
         self.links.processes.remove(uid)?;
         self.ports.release(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
-            (entry.is_prepared, entry.observed, entry.finished) = (false, None, None);
+            (entry.is_prepared, entry.observed, entry.finished, entry.ending) = (false, None, None, None);
             entry.ports.clear();
         }
         Ok(true)
@@ -228,7 +210,7 @@ impl Pods {
 
 impl Links {
     /// What the shim is asked for.
-    fn run(
+    pub(super) fn run(
         &self,
         uid: &PodUid,
         entry: &Entry,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::Timestamp;
 
+use super::damage::Ending;
 use super::health::{self, AllHealth};
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
@@ -64,6 +65,8 @@ pub(super) struct Entry {
     pub(super) told: BTreeSet<Failure>,
     /// True while the shim that this kubelet started lives.
     pub(super) shim: Option<Arc<AtomicBool>>,
+    /// Set while its processes are to end.
+    pub(super) ending: Option<Ending>,
     /// True when the completion of the deletion was acknowledged.
     pub(super) release: Option<Arc<AtomicBool>>,
     /// What could not be done, and when it is tried again.
@@ -206,6 +209,12 @@ impl Entry {
         if self.is_unkept() { self.save_pod(folder) } else { Ok(()) }
     }
 
+    /// Its folder is gone, and nothing of it was kept.
+    pub(super) fn forget_folder(&mut self) {
+        (self.is_prepared, self.kept, self.configured) = (false, None, 0);
+        self.kept_health = AllHealth::default();
+    }
+
     /// Keeps the ports for the next kubelet.
     pub(super) fn save_ports(&self, folder: &PodFolder) -> io::Result<()> {
         kept::write(&folder.ports(), &PodStatus { ports: self.ports.clone(), ..PodStatus::default() })
@@ -233,7 +242,7 @@ impl Entry {
     pub(super) fn fail(&mut self, message: String, now: &Timestamp) {
         self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
         let retry_at = time::after(now, OWN_BACKOFF.wait(self.failures));
-        self.look_again = Some(retry_at);
+        self.look_again = self.insists_at(now).into_iter().chain([retry_at]).min_by_key(time::millis);
         self.failure = Some((message, retry_at));
     }
 }

@@ -3,10 +3,13 @@ use crate::api::v1::container_state::State;
 use crate::api::v1::{ContainerStateTerminated, EventType, Pod, PodStatus};
 use crate::client::{Recorder, subject};
 use crate::kubelet::shim::files::{EndStep, Failure};
-use crate::kubelet::status::CONFIG_CHANGED;
+use crate::kubelet::status::{CONFIG_CHANGED, KUBELET_FAILED};
 
 /// Tells people what changed between two statuses of a pod.
 pub(super) fn record(recorder: &Recorder, pod: &Pod, before: &PodStatus, now: &PodStatus) {
+    if now.reason == KUBELET_FAILED && now.message != before.message {
+        recorder.event(subject(pod), EventType::Warning, KUBELET_FAILED, now.message.clone());
+    }
     for container in now.init_container_statuses.iter().chain(&now.container_statuses) {
         let state = container.state.as_ref().and_then(|state| state.state.as_ref());
         let known = before.init_container_statuses.iter().chain(&before.container_statuses).find(|known| known.name == container.name);

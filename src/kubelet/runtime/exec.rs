@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{Found, look};
+use super::look::{Found, look};
 use crate::kubelet::os::{Guarded as _, Host, Os, Streams, TerminalSize, Wiring};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::files::{Cause, OOM_KILLED, Run, Stage};
@@ -177,12 +177,12 @@ impl Execs {
     /// What a container was started with that runs now.
     fn run_of(&self, uid: &PodUid, container: &str) -> Result<Run, ExecError> {
         let gone = || ExecError::NotRunning("the pod is not on this node any more".to_owned());
-        let Found { is_guarded, desired, state } = look(&self.root.pod(uid)).map_err(ExecError::Failed)?.ok_or_else(gone)?;
+        let Found { is_guarded, desired, state, .. } = look(&self.root.pod(uid)).map_err(ExecError::Failed)?.ok_or_else(gone)?;
         let not_started = || ExecError::NotRunning(format!("container {container} has not been started yet"));
         let latest = state.get(container).ok_or_else(not_started)?;
         match &latest.stage {
             Stage::Ended(ended) => return Err(ExecError::NotRunning(format!("container {container} {}", how(&ended.cause)))),
-            Stage::Running { .. } if !is_guarded => {
+            Stage::Running { pid, start_time, .. } if !is_guarded || start_time.is_some() && Host::start_time(*pid) != *start_time => {
                 return Err(ExecError::NotRunning(format!("container {container} {}", how(&Cause::Lost))));
             }
             Stage::Running { .. } => {}

@@ -1,7 +1,11 @@
 //! What runs containers. There is one: plain processes, guarded by shims; and commands beside them, by `exec`.
 
 mod exec;
+mod look;
 mod process;
+mod remains;
 
 pub(crate) use exec::{Exec, ExecError, Execs, Heard};
-pub(crate) use process::{Found, Processes, kill_marked, or_nothing, shim_ended};
+pub(crate) use look::{Damage, Found, or_nothing, shim_ended};
+pub(crate) use process::Processes;
+pub(crate) use remains::kill_marked;

@@ -1,17 +1,19 @@
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use super::look::{Found, look, or_nothing, whole};
+use super::remains;
 use crate::kubelet::os::fence::Places;
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::root::Root;
-use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Run, Stage, State, Stop};
-use crate::kubelet::shim::{POD_VARIABLE, ROOT_VARIABLE};
+use crate::kubelet::shim::SHIM_VARIABLE;
+use crate::kubelet::shim::files::{Desired, PodFolder, Run, State, Stop};
 use crate::kubelet::uid::PodUid;
 use crate::time::{self, Clock};
 
@@ -24,25 +26,6 @@ pub(crate) struct Processes {
     shim_program: PathBuf,
     places: Places,
     clock: Clock,
-}
-
-/// What there is of a pod.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Found {
-    /// A shim holds the pod's lock.
-    pub(crate) is_guarded: bool,
-    /// What the shim was asked for.
-    pub(crate) desired: Desired,
-    /// What it has answered.
-    pub(crate) state: State,
-}
-
-impl Found {
-    /// Whether this run of a container runs now.
-    pub(crate) fn runs(&self, container: &str, attempt: u32) -> bool {
-        let runs = |state: &ContainerState| state.attempt == attempt && matches!(state.stage, Stage::Running { .. });
-        self.is_guarded && self.state.get(container).is_some_and(runs)
-    }
 }
 
 impl Processes {
@@ -85,12 +68,14 @@ impl Processes {
     /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
     pub(crate) fn start(&self, uid: &PodUid, runs: Vec<Run>, is_guarded: bool) -> io::Result<Option<Child>> {
         let folder = self.root.pod(uid);
-        let mut desired = or_nothing(folder.read_desired())?;
+        let asked = folder.read_desired();
+        let is_damaged = matches!(&asked, Err(error) if error.kind() == io::ErrorKind::InvalidData);
+        let mut desired = or_nothing(asked)?;
         // A shim that was asked before may have started something without having had the time to say so.
         let is_repeated =
             runs.iter().any(|run| desired.runs.iter().any(|asked| asked.container == run.container && asked.attempt == run.attempt));
-        if is_repeated && !is_guarded {
-            self.kill_marked(|pod| pod == uid.as_str())?;
+        if (is_repeated || is_damaged) && !is_guarded {
+            self.kill_remains(uid)?;
         }
         if !is_guarded {
             forget_stop(&mut desired, &or_nothing(folder.read_state())?);
@@ -117,7 +102,7 @@ impl Processes {
     /// is why.
     pub(crate) fn end(&self, uid: &PodUid, container: &str, attempt: u32, grace: Duration, superseded: Option<&String>) -> io::Result<()> {
         let folder = self.root.pod(uid);
-        let mut desired = folder.read_desired()?;
+        let mut desired = or_nothing(folder.read_desired())?;
         let run = desired.runs.iter_mut().find(|run| run.container == container && run.attempt == attempt);
         if let Some(run) = run.filter(|run| run.end.is_none()) {
             (run.end, run.superseded) = (Some(Stop::within(grace)), superseded.cloned());
@@ -130,7 +115,7 @@ impl Processes {
     /// Asks all processes of a guarded pod to end. They are gone when the pod is no longer guarded.
     pub(crate) fn stop(&self, uid: &PodUid, grace: Duration) -> io::Result<()> {
         let folder = self.root.pod(uid);
-        let mut desired = folder.read_desired()?;
+        let mut desired = or_nothing(folder.read_desired())?;
         let stop = Stop::within(grace);
         if desired.stop != Some(stop) {
             desired.stop = Some(stop);
@@ -140,25 +125,51 @@ impl Processes {
         Host::ring(&folder.bell(), "desired").map(drop)
     }
 
+    /// Says anew what a guarded pod's shim was asked for, whose wishes were damaged.
+    pub(crate) fn ask_again(&self, uid: &PodUid, runs: Vec<Run>) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        folder.write_desired(&Desired { runs, stop: None, bell: self.root.bell() })?;
+        Host::ring(&folder.bell(), "desired").map(drop)
+    }
+
+    /// Asks the main processes of a pod to end whose shim can't be told to.
+    pub(crate) fn ask_mains_to_end(&self, uid: &PodUid) -> io::Result<()> {
+        or_nothing(self.root.pod(uid).read_state())?.mains().try_for_each(Host::ask_to_end)
+    }
+
     /// Lets a pod's shim read again what is wanted of it.
     pub(crate) fn ring(&self, uid: &PodUid) -> io::Result<()> {
         Host::ring(&self.root.pod(uid).bell(), "desired").map(drop)
     }
 
-    /// For a pod whose shim is gone without having seen the end: kills what is left, and records that.
-    pub(crate) fn mark_lost(&self, uid: &PodUid) -> io::Result<()> {
-        let folder = self.root.pod(uid);
-        let mut state = folder.read_state()?;
+    /// Kills what is left of a pod that no shim answers for any more, and its shim, too.
+    pub(crate) fn kill_remains(&self, uid: &PodUid) -> io::Result<usize> {
+        remains::kill(self.root.path(), &self.places, uid)
+    }
+
+    /// For a pod whose shim is gone without having seen the end: kills what is left.
+    pub(crate) fn kill_lost(&self, uid: &PodUid) -> io::Result<()> {
+        let state = self.root.pod(uid).read_state().ok().flatten().unwrap_or_default();
         if state.is_of_earlier_boot(&Host::boot_id()) {
             tracing::info!(pod = %uid, "the machine was started again since the pod ran");
         } else {
-            let killed = self.kill_marked(|pod| pod == uid.as_str())?;
+            let killed = self.kill_remains(uid)?;
             tracing::warn!(pod = %uid, killed, "the pod's shim is gone; what it left is killed");
         }
-        match state.mark_lost(time::millis(&self.clock.now())) {
-            true => folder.write_state(&state),
-            false => Ok(()),
+        Ok(())
+    }
+
+    /// Records that nobody saw the end of what ran, in a new folder if there is none.
+    pub(crate) fn record_lost(&self, uid: &PodUid, known: State) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        let state = whole(folder.read_state())?;
+        let is_damaged = state.is_none();
+        let mut state = state.unwrap_or(known);
+        if state.mark_lost(time::millis(&self.clock.now())) || is_damaged {
+            Host::make_private_folder(folder.path())?;
+            folder.write_state(&state)?;
         }
+        Ok(())
     }
 
     /// Removes all traces of a pod of which nothing runs.
@@ -172,15 +183,11 @@ impl Processes {
 
     /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<usize> {
-        let killed = self.kill_marked(|pod| !known(pod))?;
+        let killed = remains::kill_unknown(self.root.path(), &known)?;
         if let Err(error) = self.places.sweep(known) {
             tracing::warn!(%error, "a control group of a pod that is gone can't be removed");
         }
         Ok(killed)
-    }
-
-    fn kill_marked(&self, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
-        kill_marked(self.root.path(), is_doomed)
     }
 
     /// Lets a run that is somebody else's use the folder that it starts in.
@@ -200,25 +207,11 @@ impl Processes {
     fn start_shim(&self, folder: &PodFolder) -> io::Result<Child> {
         let complaints = Host::open_private_file(&folder.shim_log(), File::options().create(true).append(true))?;
         let mut command = Command::new(&self.shim_program);
-        command.arg("shim").arg(folder.path()).env_clear().current_dir(folder.path());
+        command.arg("shim").arg(folder.path()).env_clear().env(SHIM_VARIABLE, folder.path()).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
         Host::spawn_shim(&mut command)
             .map_err(|error| io::Error::new(error.kind(), format!("the shim {} can't be started: {error}", self.shim_program.display())))
     }
-}
-
-/// As [`Processes::look`].
-pub(super) fn look(folder: &PodFolder) -> io::Result<Option<Found>> {
-    if !folder.path().exists() {
-        return Ok(None);
-    }
-    // The lock first: when it is free, the state is the last one.
-    let is_guarded = is_locked(folder)?;
-    let (desired, state) = (folder.read_desired(), folder.read_state());
-    if is_guarded {
-        return Ok(Some(Found { is_guarded, desired: desired?, state: state? }));
-    }
-    Ok(Some(Found { is_guarded, desired: or_nothing(desired)?, state: or_nothing(state)? }))
 }
 
 /// For a new shim: what was asked for and never began is asked for anew when its turn comes; and what ended since everything was told to, was told to end.
@@ -229,76 +222,15 @@ fn forget_stop(desired: &mut Desired, state: &State) {
     }
 }
 
-/// Kills what carries the mark of a root folder and belongs to a doomed pod; until nothing is found any more, since a process may start others
-/// while it is looked for.
-pub(crate) fn kill_marked(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize> {
-    let root = root.to_string_lossy();
-    let mut total = 0;
-    for _ in 0..SWEEPS {
-        let killed = Host::kill_all(|variable| {
-            variable(ROOT_VARIABLE).as_deref() == Some(&*root) && variable(POD_VARIABLE).is_some_and(|pod| is_doomed(&pod))
-        })?;
-        if killed == 0 {
-            break;
-        }
-        total += killed;
-    }
-    Ok(total)
-}
-
-/// How often marked processes are looked for, at most: a killed one may still be visible for a moment.
-const SWEEPS: usize = 20;
-
-/// A machine that lost its power may leave a file empty that was written shortly before. Of what it told nothing runs any more.
-pub(crate) fn or_nothing<T: Default>(read: io::Result<T>) -> io::Result<T> {
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::warn!(%error, "a damaged file is taken for an empty one");
-            Ok(T::default())
-        }
-        other => other,
-    }
-}
-
-/// Waits until the shim of a pod is gone, whoever started it.
-pub(crate) async fn shim_ended(folder: PodFolder) -> io::Result<()> {
-    Host::silence(&folder.bell()).await?;
-    // The kernel closes the files of a dying process in an order of its own: the lock may be free a moment after the bell is silent.
-    for delay in SETTLING {
-        let looked = folder.clone();
-        let is_locked = tokio::task::spawn_blocking(move || is_locked(&looked)).await.map_err(io::Error::other)?;
-        if !is_locked? {
-            break;
-        }
-        tokio::time::sleep(delay).await;
-    }
-    Ok(())
-}
-
-const SETTLING: [Duration; 4] = [Duration::from_millis(1), Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
-
-fn is_locked(folder: &PodFolder) -> io::Result<bool> {
-    let lock = match File::open(folder.lock()) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    // Shared, so that two who look don't take each other for a shim.
-    match lock.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::shim::files::{ContainerState, Stage};
 
     #[test]
     fn a_new_shim_is_told_what_was_asked_to_end_and_nothing_that_never_began() {
         let run = |container: &str, attempt| Run { container: container.into(), attempt, ..Run::default() };
-        let stage = Stage::Running { pid: 1, started_at: 0 };
+        let stage = Stage::Running { pid: 1, started_at: 0, start_time: None };
         let state = ContainerState { name: "main".into(), attempt: 2, streak: 0, stage, previous: None };
         let stop = Some(Stop::within(Duration::from_secs(3)));
         let mut desired = Desired { runs: vec![run("main", 2), run("late", 0)], stop, ..Desired::default() };

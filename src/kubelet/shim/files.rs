@@ -174,6 +174,9 @@ pub(crate) enum Stage {
         pid: i32,
         /// Milliseconds since 1970.
         started_at: i64,
+        /// By which the process is told from another one that has its pid later: see [`Os::start_time`]. Absent where nobody can tell.
+        #[serde(default)]
+        start_time: Option<u64>,
     },
     /// It is gone, and so is everything that it had started.
     Ended(Ended),
@@ -229,6 +232,19 @@ impl State {
             Some(known) => *known = state,
             None => self.containers.push(state),
         }
+    }
+
+    /// As it is written.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("it has no keys but texts")
+    }
+
+    /// The main processes that run and are still those that were started.
+    pub(crate) fn mains(&self) -> impl Iterator<Item = i32> {
+        self.containers.iter().filter_map(|container| match container.stage {
+            Stage::Running { pid, start_time, .. } if start_time.is_some() && Host::start_time(pid) == start_time => Some(pid),
+            _ => None,
+        })
     }
 
     /// Whether the machine was started again since this was written: nothing of it can be left.
@@ -324,33 +340,45 @@ impl PodFolder {
         LogFile::present(attempt).path(&self.logs(container))
     }
 
-    /// What the kubelet wants; nothing when there is no such file yet.
-    pub(crate) fn read_desired(&self) -> io::Result<Desired> {
+    /// What the kubelet wants; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is damaged.
+    pub(crate) fn read_desired(&self) -> io::Result<Option<Desired>> {
         read(&self.0.join("desired.json"))
     }
 
     /// Says what the kubelet wants.
     pub(crate) fn write_desired(&self, desired: &Desired) -> io::Result<()> {
-        Host::write_atomically(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
+        Host::write_whatever_it_takes(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
     }
 
-    /// What the shim has seen; nothing when there is no such file yet.
-    pub(crate) fn read_state(&self) -> io::Result<State> {
-        read(&self.0.join("state.json"))
+    /// The file of what the shim has seen.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+
+    /// What the shim has seen; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is damaged.
+    pub(crate) fn read_state(&self) -> io::Result<Option<State>> {
+        read(&self.state())
     }
 
     /// Says what the shim has seen.
     pub(crate) fn write_state(&self, state: &State) -> io::Result<()> {
-        Host::write_atomically(&self.0.join("state.json"), &serde_json::to_vec(state)?)
+        Host::write_whatever_it_takes(&self.state(), &state.to_bytes())
     }
 }
 
-fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(content) => serde_json::from_slice(&content)
+            .map(Some)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{} can't be read: {error}", path.display()))),
     }
 }
 

@@ -18,7 +18,7 @@ mod outputs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ use crate::time::{self, Clock};
 const RETRY: Duration = Duration::from_millis(20);
 /// Before what could not be killed is killed again, and a state that could not be written is written again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// How often a shim tries to get the lock of its pod, each [`RETRY`]: for two seconds.
+const LOCK_TRIES: usize = 100;
 
 /// Runs as the shim of the pod folder that the last argument names, until nothing is left to guard.
 pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
@@ -55,21 +57,47 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
 
 fn run(folder: PodFolder) -> io::Result<()> {
     Host::detach()?;
-    // Waits for a predecessor that is about to end. The lock ends with this process, whatever happens to it.
-    let lock = Host::open_private_file(&folder.lock(), File::options().create(true).truncate(false).write(true))?;
-    lock.lock()?;
+    let Some(lock) = lock(&folder)? else {
+        // Whoever has it may not know yet what this one was started for.
+        return Host::ring(&folder.bell(), "desired").map(drop);
+    };
     complaints::begin(folder.shim_log());
     let bell = <Host as Os>::Bell::open(&folder.bell())?;
     Host::adopt_orphans()?;
     bell.ring_at_child_end()?;
 
-    let mut shim = Shim::new(folder, bell)?;
+    let Some(mut shim) = Shim::new(folder, lock, bell)? else { return Ok(()) };
     loop {
-        match shim.turn()? {
-            Turn::Finished => return Ok(()),
-            Turn::Wait(timeout) => shim.outputs.serve(&shim.bell, timeout)?,
+        let served = match shim.turn() {
+            Ok(Turn::Finished) => return Ok(()),
+            Ok(Turn::Wait(timeout)) => shim.outputs.serve(&shim.bell, timeout),
+            Err(error) => Err(error),
+        };
+        // The machine may be short of something. With this process everything that it guards would end.
+        if let Err(error) = served {
+            complain(&format!("not everything could be looked at: {error}"));
+            pause(RETRY);
         }
     }
+}
+
+/// The lock of the pod, which ends with this process, whatever happens to it; `None` when another shim has it that doesn't end.
+fn lock(folder: &PodFolder) -> io::Result<Option<File>> {
+    let lock = Host::open_private_file(&folder.lock(), File::options().create(true).truncate(false).write(true))?;
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            // A predecessor that is about to end.
+            Err(TryLockError::WouldBlock) => pause(RETRY),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+#[allow(clippy::disallowed_methods, reason = "nothing tells when a lock becomes free or a machine has room again")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// What to do after a turn.
@@ -82,6 +110,7 @@ enum Turn {
 
 struct Shim {
     folder: PodFolder,
+    lock: File,
     bell: <Host as Os>::Bell,
     clock: Clock,
     outputs: Outputs,
@@ -90,7 +119,7 @@ struct Shim {
     desired: Desired,
     state: State,
     /// As it was last written.
-    written: Option<State>,
+    written: Vec<u8>,
     /// Runs whose main process has ended, while something that they started is left.
     ending: BTreeMap<String, Ended>,
     /// Runs that were asked to end by themselves, by the names of their containers.
@@ -108,20 +137,27 @@ struct Shim {
 }
 
 impl Shim {
-    fn new(folder: PodFolder, bell: <Host as Os>::Bell) -> io::Result<Self> {
+    /// `None` when the pod's last shim has left something that the kubelet has to clear first.
+    fn new(folder: PodFolder, lock: File, bell: <Host as Os>::Bell) -> io::Result<Option<Self>> {
         let clock = Clock::system();
-        let mut state = or_nothing(folder.read_state())?;
-        state.mark_lost(time::millis(&clock.now()));
-        state.boot_id = Host::boot_id();
-        Ok(Self {
+        let (mut state, boot_id) = (or_nothing(folder.read_state())?, Host::boot_id());
+        if state.is_of_earlier_boot(&boot_id) {
+            state.mark_lost(time::millis(&clock.now()));
+        } else if state.containers.iter().any(|container| matches!(container.stage, Stage::Running { .. })) {
+            eprintln!("what an earlier shim has left of the pod may still run; nothing is started beside it");
+            return Ok(None);
+        }
+        state.boot_id = boot_id;
+        Ok(Some(Self {
             folder,
+            lock,
             bell,
             outputs: Outputs::new(clock.clone()),
             fences: BTreeMap::new(),
             clock,
             desired: Desired::default(),
             state,
-            written: None,
+            written: Vec::new(),
             ending: BTreeMap::new(),
             ends: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -129,17 +165,22 @@ impl Shim {
             stopping: None,
             has_children: false,
             unkillable: String::new(),
-        })
+        }))
     }
 
     /// Sees what has happened, does what is to be done now, and says so.
     fn turn(&mut self) -> io::Result<Turn> {
         self.unkillable.clear();
         self.reap()?;
+        // Where that can't be told, nothing is known against it.
+        if let Ok(false) = Host::is_at(&self.lock, &self.folder.lock()) {
+            return self.give_up();
+        }
         self.fences.values_mut().for_each(|fence| fence.look(Instant::now()));
         match self.folder.read_desired() {
-            Ok(desired) => self.desired = desired,
+            Ok(Some(desired)) => self.desired = desired,
             // What runs must not suffer from it: the last wishes hold.
+            Ok(None) => complain("there is nothing that says what the kubelet wants"),
             Err(error) => complain(&format!("the kubelet's wishes can't be read: {error}")),
         }
         match self.desired.stop {
@@ -158,16 +199,25 @@ impl Shim {
         let is_idle = !self.has_children && self.ending.is_empty() && self.running().next().is_none();
         self.state.unkillable.clone_from(&self.unkillable);
         let is_written = self.publish();
-        if is_idle {
-            // A state that can't be written is lost with the shim; the kubelet then says Lost, which is true.
+        // An end that can't be written yet would be lost with the shim. Of what was told to end nobody has to know how.
+        if is_idle && (is_written || self.desired.stop.is_some()) {
             return Ok(Turn::Finished);
         }
         Ok(Turn::Wait(self.next_turn(is_written)))
     }
 
+    /// The pod's folder is gone, or another shim's by now: nobody can ask this one for anything any more. It ends with all that it guards.
+    fn give_up(&mut self) -> io::Result<Turn> {
+        complain("the pod's folder is gone");
+        if self.has_children {
+            self.kill_all()?;
+        }
+        Ok(if self.has_children { Turn::Wait(Some(RETRY)) } else { Turn::Finished })
+    }
+
     fn running(&self) -> impl Iterator<Item = (&str, i32, i64)> {
         self.state.containers.iter().filter_map(|container| match container.stage {
-            Stage::Running { pid, started_at } if !self.ending.contains_key(&container.name) => {
+            Stage::Running { pid, started_at, .. } if !self.ending.contains_key(&container.name) => {
                 Some((container.name.as_str(), pid, started_at))
             }
             _ => None,
@@ -225,7 +275,7 @@ impl Shim {
             }) {
                 Ok(pid) => {
                     self.has_children = true;
-                    Stage::Running { pid, started_at }
+                    Stage::Running { pid, started_at, start_time: Host::start_time(pid) }
                 }
                 Err(cause) => {
                     self.outputs.close(&run.container);
@@ -290,15 +340,17 @@ impl Shim {
         }
     }
 
-    /// What is left of a container whose main process has ended: the orphans that carry its name, and all their descendants. An orphan
-    /// that hides its environment is counted to no container while others run, and is killed when none does.
+    /// What is left of a container whose main process has ended: the orphans that carry its name or are in its control group, and all their
+    /// descendants. Where there is none, an orphan that hides its environment is counted to no container while others run, and is killed when none does.
     fn remains(&self, name: &str) -> io::Result<Vec<i32>> {
         let me = std::process::id() as i32;
         let mains: Vec<i32> = self.running().map(|(_, pid, _)| pid).collect();
+        let fenced = self.fences.get(name).map(Fence::pids).transpose()?.unwrap_or_default();
         let mut found = Vec::new();
         for process in Host::descendants(me)? {
             let is_orphan = process.parent == me && !mains.contains(&process.pid);
-            let is_ours = is_orphan && (mains.is_empty() || Host::variable_of(process.pid, CONTAINER_VARIABLE).as_deref() == Some(name));
+            let is_known = || fenced.contains(&process.pid) || Host::variable_of(process.pid, CONTAINER_VARIABLE).as_deref() == Some(name);
+            let is_ours = is_orphan && (mains.is_empty() || is_known());
             if is_ours || found.contains(&process.parent) {
                 found.push(process.pid);
             }
@@ -329,14 +381,16 @@ impl Shim {
 
     /// Writes the state if it is new and rings the kubelet; false if it could not be written.
     fn publish(&mut self) -> bool {
-        if self.written.as_ref() == Some(&self.state) {
+        let content = self.state.to_bytes();
+        // Somebody may have damaged the file.
+        if self.written == content && std::fs::read(self.folder.state()).is_ok_and(|found| found == content) {
             return true;
         }
         if let Err(error) = self.folder.write_state(&self.state) {
             complain(&format!("the state can't be written: {error}"));
             return false;
         }
-        self.written = Some(self.state.clone());
+        self.written = content;
         let pod = self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Err(error) = Host::ring(&self.desired.bell, &pod) {
             complain(&format!("the kubelet can't be woken: {error}"));
@@ -347,7 +401,9 @@ impl Shim {
     /// When to look again even if nothing happens.
     fn next_turn(&self, is_written: bool) -> Option<Duration> {
         let in_grace = self.grace_left().filter(|left| !left.is_zero());
-        let is_killing = in_grace.is_none() && (self.stopping.is_some() || !self.ending.is_empty() || self.running().next().is_none());
+        let is_killing = in_grace.is_none()
+            && self.has_children
+            && (self.stopping.is_some() || !self.ending.is_empty() || self.running().next().is_none());
         let rewrite = (!is_written).then_some(WRITE_RETRY);
         [in_grace, is_killing.then_some(self.retry()), rewrite, self.next_end()].into_iter().flatten().min()
     }
@@ -373,5 +429,7 @@ fn kill_fenced(fence: Option<&Fence>) {
 pub(crate) const CONTAINER_VARIABLE: &str = "BLUEBIRD_CONTAINER";
 /// The pod's uid, in the environment of every process of a pod.
 pub(crate) const POD_VARIABLE: &str = "BLUEBIRD_POD_UID";
+/// The pod's folder, in the environment of its shim alone.
+pub(crate) const SHIM_VARIABLE: &str = "BLUEBIRD_SHIM_OF";
 /// The kubelet's root folder, in the environment of every process of its pods: two kubelets of a machine never touch each other's.
 pub(crate) const ROOT_VARIABLE: &str = "BLUEBIRD_ROOT";

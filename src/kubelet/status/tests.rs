@@ -31,6 +31,8 @@ fn seen(container: ObservedContainer) -> ObservedPod {
         is_outdated: false,
         refresh_at: None,
         is_guarded: true,
+        is_out_of_reach: false,
+        is_desired_lost: false,
         stopping: None,
         grace: Duration::ZERO,
         unkillable: String::new(),

@@ -16,6 +16,11 @@ impl World {
             match action {
                 Action::Prepare => self.observed.get_or_insert_default().is_prepared = true,
                 Action::Configure => self.observed.get_or_insert_default().is_outdated = false,
+                Action::AskAgain => {
+                    let observed = self.observed.as_mut().expect("somebody was asked");
+                    assert!(observed.is_guarded, "nobody is there to be asked");
+                    observed.is_desired_lost = false;
+                }
                 Action::Start { container, attempt } => {
                     let observed = self.observed.as_mut().expect("prepared before it is started");
                     assert!(observed.is_prepared, "started without a folder");
@@ -42,8 +47,14 @@ impl World {
                         self.supersede(container, why);
                     }
                 }
-                Action::MarkLost => self.end_all(Cause::Lost, now),
-                Action::Drain => assert!(matches!(plan.actions.get(1), Some(Action::Stop { .. })), "drained for nothing: {plan}"),
+                Action::MarkLost => {
+                    self.end_all(Cause::Lost, now);
+                    self.observed.as_mut().expect("something was there").is_out_of_reach = false;
+                }
+                Action::Drain => {
+                    let is_stop = |action: &Action| matches!(action, Action::Stop { .. });
+                    assert!(plan.actions.iter().any(is_stop), "drained for nothing: {plan}");
+                }
                 Action::Stop { .. } => {
                     self.end_all(Cause::Signaled(15), now);
                     let observed = self.observed.as_mut().expect("only what is there is stopped");
@@ -160,7 +171,10 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
     let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>(), changed), 0..4);
     let refresh_at = proptest::option::weighted(0.2, (-2_000..2_000_i64).prop_map(at));
     let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
-    (any::<bool>(), any::<bool>(), refresh_at, stopping, runs).prop_map(|(is_guarded, is_outdated, refresh_at, stopping, runs)| {
+    let (is_out_of_reach, is_desired_lost) = (proptest::bool::weighted(0.1), proptest::bool::weighted(0.1));
+    let flags = (any::<bool>(), any::<bool>(), is_out_of_reach, is_desired_lost);
+    (flags, refresh_at, stopping, runs).prop_map(|(flags, refresh_at, stopping, runs)| {
+        let (is_guarded, is_outdated, is_out_of_reach, is_desired_lost) = flags;
         let mut containers: Vec<ObservedContainer> = Vec::new();
         for (index, run, health, is_ending, changed) in runs {
             let name = ["a", "b", "c"][index].to_owned();
@@ -169,10 +183,12 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
             }
         }
         ObservedPod {
-            is_prepared: !containers.is_empty(),
+            is_prepared: !containers.is_empty() && !is_out_of_reach,
             is_outdated,
             refresh_at,
-            is_guarded,
+            is_guarded: is_guarded && !is_out_of_reach,
+            is_out_of_reach,
+            is_desired_lost: is_desired_lost && is_guarded && !is_out_of_reach,
             stopping,
             grace: Duration::from_secs(30),
             unkillable: String::new(),

@@ -1,0 +1,222 @@
+//! Pods whose folder somebody has removed, damaged or made unusable behind the kubelet's back.
+
+use std::io;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use tokio::time::Instant;
+
+use super::entry::Entry;
+use super::{Links, Pods};
+use crate::api::Resource;
+use crate::api::v1::{EventType, Service};
+use crate::client::{Cached, subject};
+use crate::kubelet::observe;
+use crate::kubelet::plan::{Attempt, ObservedRun};
+use crate::kubelet::recall::recall;
+use crate::kubelet::runtime::{Damage, Found};
+use crate::kubelet::shim::files::{Run, State};
+use crate::kubelet::uid::PodUid;
+use crate::time;
+
+/// How much longer than its grace period a pod may take whose shim was told to end it: a shim is as good as its machine is busy, and its files may be
+/// gone.
+const MARGIN: Duration = Duration::from_secs(10);
+/// Between two tries to make an end of what doesn't end.
+const INSIST: Duration = Duration::from_secs(1);
+
+/// Since when a pod is to be gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    grace: Duration,
+    since: Instant,
+    /// Its shim knows.
+    is_told: bool,
+}
+
+impl Ending {
+    fn left(&self) -> Duration {
+        let margin = if self.is_told { MARGIN } else { Duration::ZERO };
+        (self.grace + margin).saturating_sub(self.since.elapsed())
+    }
+}
+
+impl Links {
+    /// What there is of a pod, where files that are gone or damaged are made up for by what the apiserver was told.
+    pub(super) fn find(&self, uid: &PodUid, entry: &mut Entry) -> io::Result<Option<Found>> {
+        let looked = self.processes.look(uid);
+        let is_gone = matches!(&looked, Ok(None)) && (entry.was_here() || self.was_told_of(uid, entry));
+        let is_away = matches!(&looked, Ok(Some(found)) if found.damage.is_out_of_reach);
+        if is_gone || is_away || looked.is_err() && self.gives_up(entry) {
+            if !entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach) {
+                self.tell_of_removal(uid, entry);
+            }
+            entry.forget_folder();
+            let damage = Damage { is_out_of_reach: true, ..Damage::default() };
+            return Ok(Some(Found { state: self.recall(uid, entry), damage, ..Found::default() }));
+        }
+        let Some(mut found) = looked? else { return Ok(None) };
+        // A new shim takes a moment to lock its pod.
+        found.is_guarded |= entry.has_shim();
+        if found.damage.is_state_lost {
+            found.state = self.recall(uid, entry);
+        }
+        if found.damage.is_state_lost && found.is_guarded && !found.state.containers.is_empty() {
+            // Whoever has written it writes it again.
+            self.processes.ring(uid)?;
+        }
+        Ok(Some(found))
+    }
+
+    /// A pod that shall run has run here under an earlier kubelet, as far as the apiserver knows.
+    fn was_told_of(&self, uid: &PodUid, entry: &Entry) -> bool {
+        let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none() && !desired.is_finished);
+        shall_run && !self.recall(uid, entry).containers.is_empty()
+    }
+
+    /// What the apiserver was told of the runs of a pod.
+    fn recall(&self, uid: &PodUid, entry: &Entry) -> State {
+        entry.pod.as_ref().map(|pod| recall(&self.status_before(uid, pod))).unwrap_or_default()
+    }
+
+    /// Whether a pod that is to go could not be looked at for as long as it may take to end.
+    fn gives_up(&self, entry: &mut Entry) -> bool {
+        if !entry.is_to_go() {
+            return false;
+        }
+        let grace = entry.desired.as_ref().and_then(|desired| desired.deleted).unwrap_or_else(|| entry.grace());
+        entry.ends_within(grace).is_told = false;
+        entry.ending_left().is_zero()
+    }
+
+    fn tell_of_removal(&self, uid: &PodUid, entry: &Entry) {
+        let folder = self.root.pod(uid);
+        tracing::error!(pod = %uid, folder = %folder.path().display(), "the pod's folder was removed or can't be used any more");
+        if let Some(pod) = &entry.pod {
+            let note = format!("{} was removed, or can't be used any more: what runs of the pod is killed", folder.path().display());
+            self.recorder.event(subject(pod), EventType::Warning, "PodFolderLost", note);
+        }
+    }
+}
+
+impl Pods {
+    /// Kills what is left, and records that nobody saw its end. What is to go anyway needs no record.
+    pub(super) fn mark_lost(&mut self, uid: &PodUid) -> io::Result<bool> {
+        let Some(entry) = self.entries.get(uid) else { return Ok(true) };
+        self.links.processes.kill_lost(uid)?;
+        if !entry.is_to_go() {
+            self.links.processes.record_lost(uid, self.links.recall(uid, entry))?;
+        }
+        Ok(true)
+    }
+
+    /// Says anew what a shim was asked for, by what its containers are meant to be now.
+    pub(super) fn ask_again(&mut self, uid: &PodUid) -> io::Result<bool> {
+        let Some(pod) = self.entries.get(uid).and_then(|entry| entry.pod.as_ref()) else { return Ok(true) };
+        let services = self.services(&pod.meta().namespace.clone());
+        let Some(entry) = self.entries.get(uid) else { return Ok(true) };
+        let (Some(desired), Some(observed)) = (&entry.desired, &entry.observed) else { return Ok(true) };
+        let mut runs: Vec<Run> = Vec::new();
+        for container in &desired.containers {
+            let Some(known) = observed.get(&container.name) else { continue };
+            let (ObservedRun::Running { attempt, .. } | ObservedRun::Ended { attempt, .. } | ObservedRun::Starting(attempt)) = &known.run
+            else {
+                continue;
+            };
+            runs.extend(self.run_again(uid, entry, &container.name, *attempt, &services));
+        }
+        self.links.processes.ask_again(uid, runs)?;
+        Ok(true)
+    }
+
+    fn run_again(&self, uid: &PodUid, entry: &Entry, name: &str, attempt: Attempt, services: &[Cached<Service>]) -> Option<Run> {
+        self.links.run(uid, entry, name, attempt, services).unwrap_or_else(|(reason, _)| {
+            // It goes on as it is; only how it is asked to end is not known to its shim.
+            tracing::warn!(pod = %uid, container = name, reason, "what the shim was asked for can't be said again");
+            None
+        })
+    }
+
+    pub(super) fn stop(&mut self, uid: &PodUid, grace: Duration, now: &Timestamp) -> io::Result<bool> {
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
+        let is_told = entry.observed.as_ref().is_some_and(|observed| observed.stopping == Some(grace));
+        let is_new = entry.is_ending_anew(grace);
+        entry.ends_within(grace);
+        if !is_told {
+            self.ask_to_end(uid, grace, is_new, now);
+        }
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
+        entry.look_again = entry.insists_at(now);
+        if entry.ending_left().is_zero() {
+            let killed = self.links.processes.kill_remains(uid)?;
+            tracing::warn!(pod = %uid, killed, "the pod did not end in time, and is killed");
+        }
+        Ok(false)
+    }
+
+    fn ask_to_end(&mut self, uid: &PodUid, grace: Duration, is_new: bool, now: &Timestamp) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if !self.links.stops_all.load(std::sync::atomic::Ordering::Acquire)
+            && let Err(error) = entry.save_end(&self.links.root.pod(uid), now)
+        {
+            // A full disk, or a folder that was made read-only: nothing that may hold up its end.
+            tracing::warn!(pod = %uid, %error, "that the pod is to end can't be kept for the next kubelet");
+        }
+        let told = self.links.processes.stop(uid, grace);
+        entry.ends_within(grace).is_told = told.is_ok();
+        if !is_new && told.is_err() {
+            return;
+        }
+        let mut note = format!("asked to end within {} s", grace.as_secs());
+        if let Err(error) = &told {
+            note = format!("{note}, by a signal alone: {error}");
+            if let Err(error) = self.links.processes.ask_mains_to_end(uid) {
+                tracing::warn!(pod = %uid, %error, "the pod can't be asked to end, and is killed after its grace period");
+            }
+        }
+        if let Some(observed) = &mut entry.observed {
+            // What is reported next shall say so: nothing may happen for a long time.
+            observed.stopping = Some(grace);
+        }
+        if let Some(pod) = &entry.pod {
+            self.links.recorder.event(subject(pod), EventType::Normal, "Killing", note);
+        }
+    }
+}
+
+impl Entry {
+    /// There has been something of it on this machine under this kubelet.
+    fn was_here(&self) -> bool {
+        self.is_prepared || self.observed.is_some()
+    }
+
+    fn is_to_go(&self) -> bool {
+        self.desired.as_ref().is_none_or(|desired| desired.deleted.is_some())
+    }
+
+    fn grace(&self) -> Duration {
+        self.pod.as_ref().map(observe::grace_of).unwrap_or_default()
+    }
+
+    fn is_ending_anew(&self, grace: Duration) -> bool {
+        self.ending.is_none_or(|ending| ending.grace != grace)
+    }
+
+    /// Its end has begun, with this grace period.
+    fn ends_within(&mut self, grace: Duration) -> &mut Ending {
+        if self.is_ending_anew(grace) {
+            self.ending = None;
+        }
+        self.ending.get_or_insert_with(|| Ending { grace, since: Instant::now(), is_told: true })
+    }
+
+    /// How long it may still take to end.
+    fn ending_left(&self) -> Duration {
+        self.ending.as_ref().map_or(Duration::MAX, Ending::left)
+    }
+
+    /// When to insist on its end.
+    pub(super) fn insists_at(&self, now: &Timestamp) -> Option<Timestamp> {
+        self.ending.as_ref().map(|ending| time::after(now, ending.left().max(INSIST)))
+    }
+}

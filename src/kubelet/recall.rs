@@ -1,0 +1,111 @@
+//! What is known of a pod whose shim's notes are lost: what the apiserver was told. The inverse of `status`, as far as there is one.
+
+use prost_types::Timestamp;
+
+use super::phase;
+use super::shim::files::{ContainerState, Ended, Stage, State};
+use super::status;
+use crate::api::v1::{ContainerStateTerminated, ContainerStatus, PodStatus, container_state};
+use crate::time;
+
+/// The latest runs of the containers that were told to have begun.
+pub(crate) fn recall(told: &PodStatus) -> State {
+    let all = told.init_container_statuses.iter().chain(&told.container_statuses);
+    let mut containers: Vec<ContainerState> = all.filter_map(container).collect();
+    if phase::is_finished(told.phase()) {
+        // A kubelet alone may know that, and nothing else that is so new.
+        containers.retain(|container| matches!(container.stage, Stage::Ended(_)));
+    }
+    State { containers, ..State::default() }
+}
+
+fn container(told: &ContainerStatus) -> Option<ContainerState> {
+    let last = told.last_termination.as_ref().map(ended);
+    let before = told.restart_count.checked_sub(1);
+    let (attempt, stage, previous) = match told.state.as_ref()?.state.as_ref()? {
+        // Without its start time the pid is only to be told: it may be anybody's by now.
+        container_state::State::Running(running) => {
+            let pid = i32::try_from(running.pid).unwrap_or_default();
+            let stage = Stage::Running { pid, started_at: millis(running.started_at.as_ref()), start_time: None };
+            (told.restart_count, stage, last)
+        }
+        container_state::State::Terminated(now) => (told.restart_count, Stage::Ended(ended(now)), last),
+        // It waits after that run, and not before another.
+        container_state::State::Waiting(waiting) if status::has_ended(&waiting.reason) => (told.restart_count, Stage::Ended(last?), None),
+        container_state::State::Waiting(_) => (before?, Stage::Ended(last?), None),
+    };
+    Some(ContainerState { name: told.name.clone(), attempt, streak: 0, stage, previous })
+}
+
+fn ended(told: &ContainerStateTerminated) -> Ended {
+    Ended {
+        cause: status::cause(told),
+        started_at: millis(told.started_at.as_ref()),
+        finished_at: millis(told.finished_at.as_ref()),
+        superseded: (told.reason == status::CONFIG_CHANGED).then(|| told.message.clone()),
+    }
+}
+
+fn millis(time: Option<&Timestamp>) -> i64 {
+    time.map(time::millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::Role;
+    use crate::api::v1::{PodPhase, RestartPolicy};
+    use crate::kubelet::observe::{self, Notes};
+    use crate::kubelet::plan::{DesiredContainer, DesiredPod, OWN_BACKOFF, from_millis};
+    use crate::kubelet::runtime::Found;
+    use crate::kubelet::shim::files::Cause;
+    use crate::kubelet::status::{Facts, status};
+
+    /// What is told of a container that is always started again.
+    fn told(state: &State) -> PodStatus {
+        let container = DesiredContainer { name: "main".into(), role: Role::Main, policy: RestartPolicy::Always, backoff: OWN_BACKOFF };
+        let desired = DesiredPod { containers: vec![container], deleted: None, is_finished: false, obstacle: None, unenforced: None };
+        let found = Found { is_guarded: true, state: state.clone(), ..Found::default() };
+        let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let notes = Notes {
+            is_prepared: true,
+            is_outdated: false,
+            refresh_at: None,
+            grace: Duration::ZERO,
+            blocked: &blocked,
+            health: &health,
+            told: &told,
+        };
+        let observed = observe::observed(&found, &notes);
+        let (before, now) = (PodStatus::default(), from_millis(10_000));
+        status(&Facts { before: &before, desired: &desired, observed: Some(&observed), ports: &[], host_ip: "", failure: None, now: &now })
+    }
+
+    fn state(attempt: u32, stage: Stage, previous: Option<Ended>) -> State {
+        let main = ContainerState { name: "main".into(), attempt, streak: 0, stage, previous };
+        State { containers: vec![main], ..State::default() }
+    }
+
+    #[test]
+    fn what_was_told_of_a_run_is_known_again() {
+        let start_failed = Cause::StartFailed { code: 127, message: "none".into() };
+        for cause in [Cause::Exited(0), Cause::Exited(7), Cause::Signaled(15), Cause::OomKilled, Cause::Lost, start_failed] {
+            let ended = Ended { cause, started_at: 1_000, finished_at: 2_000, superseded: None };
+            let running = Stage::Running { pid: 42, started_at: 3_000, start_time: None };
+            for known in [state(4, Stage::Ended(ended.clone()), None), state(5, running, Some(ended))] {
+                assert_eq!(recall(&told(&known)), known);
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_never_began_and_of_what_may_be_older_than_a_pods_end_nothing_is_known() {
+        assert_eq!(recall(&told(&State::default())), State::default());
+        let mut old = told(&state(0, Stage::Running { pid: 42, started_at: 3_000, start_time: None }, None));
+        old.set_phase(PodPhase::Succeeded);
+        assert_eq!(recall(&old), State::default());
+    }
+}
