@@ -4,7 +4,8 @@ use std::time::Duration;
 use super::case::{Case, Step};
 use super::outcome::{Outcome, Played, sum, to_json};
 use super::{cases, document};
-use crate::api::manifest::Manifest;
+use crate::api::v1::{Object, Pod, object};
+use crate::api::{capability, manifest};
 
 static KEPT: Case = Case { name: "a.kept", promise: "It is so", needs: &[], steps: &[] };
 static BROKEN: Case = Case { name: "b.broken", promise: "It is so, too", needs: &["x"], steps: &[] };
@@ -41,16 +42,27 @@ fn the_page_in_docs_has_a_row_for_every_case() {
     }
 }
 
+/// What a case makes. A number stands for whatever is kept, in every place where something may be put in.
+fn objects(case: &Case) -> Vec<Object> {
+    let manifests = case.steps.iter().filter_map(|step| match step {
+        Step::Create(manifest) | Step::Apply(manifest) => Some(manifest),
+        _ => None,
+    });
+    let filled =
+        manifests.map(|manifest| manifest.split('@').enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "7" }).collect());
+    filled.flat_map(|text: String| manifest::parse(&text, case.name).unwrap_or_else(|faults| panic!("{faults}"))).collect()
+}
+
 #[test]
-fn every_manifest_of_the_cases_can_be_read() {
-    for case in cases::all() {
-        for step in case.steps {
-            let (Step::Create(manifest) | Step::Apply(manifest)) = step else { continue };
-            // A number stands for whatever is kept, in every place where something may be put in.
-            let text: String = manifest.split('@').enumerate().map(|(index, part)| if index % 2 == 0 { part } else { "7" }).collect();
-            if let Err(faults) = Manifest::new("n").read(&text, case.name) {
-                panic!("{faults}");
-            }
+fn a_case_needs_of_a_node_what_its_pods_do() {
+    for case in cases::all().filter(|case| case.name != "obstacles.missing-capability") {
+        for object in objects(case) {
+            let Some(object::Kind::Pod(Pod { spec: Some(spec), .. })) = object.kind else { continue };
+            let missing: Vec<_> = capability::needed(&spec)
+                .into_iter()
+                .filter(|need| *need != capability::RUNTIME_PROCESS && !case.needs.contains(need))
+                .collect();
+            assert!(missing.is_empty(), "{} doesn't say that it needs {missing:?}", case.name);
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "configuration.variables",
         promise: "A variable may have its value from a key of a ConfigMap or a Secret, and others may use it",
-        needs: &[],
+        needs: &["secrets.private"],
         steps: &[
             Create(MAP),
             Create(SECRET),
@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "configuration.all-variables",
         promise: "All keys of a ConfigMap or a Secret may become variables, with a prefix",
-        needs: &[],
+        needs: &["secrets.private"],
         steps: &[
             Create(MAP),
             Create(SECRET),
@@ -63,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "configuration.missing-key",
         promise: "A container waits for a key that isn't in its Secret, and says so",
-        needs: &[],
+        needs: &["secrets.private"],
         steps: &[
             Create(SECRET),
             Create(
@@ -100,7 +100,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "configuration.optional",
         promise: "What is optional and isn't there is left out",
-        needs: &[],
+        needs: &["secrets.private"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never, containers: [{name: main,

@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "users.volumes",
         promise: "A container with `runAs` can write to its emptyDir and read its ConfigMap and its Secret, which is its user's only",
-        needs: &["run-as"],
+        needs: &["mounts.folders", "run-as", "secrets.private"],
         steps: &[
             Create("{apiVersion: v1, kind: ConfigMap, metadata: {name: web}, data: {COLOUR: blue}}"),
             Create("{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {PASSWORD: hunter2}}"),
@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "users.secret-of-another",
         promise: "The files of a Secret can't be read by a container of the pod that is another user",
-        needs: &["run-as"],
+        needs: &["mounts.folders", "run-as", "secrets.private"],
         steps: &[
             Create("{apiVersion: v1, kind: Secret, metadata: {name: db}, stringData: {PASSWORD: hunter2}}"),
             Create(

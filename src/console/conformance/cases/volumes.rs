@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.empty-dir",
         promise: "An emptyDir is empty at first, and what a run left there is there in the next one",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: OnFailure, volumes: [{name: v, emptyDir: {}}],
@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.shared",
         promise: "All containers of a pod that mount a volume see the same",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never, volumes: [{name: v, emptyDir: {}}], containers: [
@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.host-path",
         promise: "A folder of the node can be mounted, and its path is in VOLUME_<NAME>",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never,
@@ -56,7 +56,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.host-path-missing",
         promise: "A container waits for a folder of the node that isn't there, and says so",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {
@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.config-map",
         promise: "The keys of a ConfigMap may be files, all under their names or some under paths of their own",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(MAP),
             Create(
@@ -87,7 +87,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.secret",
         promise: "The keys of a Secret may be files, which only their owner can read where files have owners",
-        needs: &[],
+        needs: &["mounts.folders", "secrets.private"],
         steps: &[
             Create(SECRET),
             Create(
@@ -103,7 +103,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.change",
         promise: "When a ConfigMap or a Secret changes its files do, while the container goes on",
-        needs: &[],
+        needs: &["mounts.folders", "secrets.private"],
         steps: &[
             Apply(MAP),
             Apply(SECRET),
@@ -123,7 +123,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.change-at-once",
         promise: "All files of a volume change at once",
-        needs: &["volumes.atomic"],
+        needs: &["mounts.folders", "volumes.atomic"],
         steps: &[
             Apply(MAP),
             Create(
@@ -140,7 +140,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.missing",
         promise: "A container waits for a ConfigMap that it mounts and that isn't there, says so, and starts when it is",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {volumes: [{name: v, configMap: {name: web}}],
@@ -156,7 +156,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes.optional",
         promise: "A volume of an optional ConfigMap that isn't there is an empty folder",
-        needs: &[],
+        needs: &["mounts.folders"],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {restartPolicy: Never,
