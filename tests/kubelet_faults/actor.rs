@@ -33,6 +33,8 @@ pub(crate) struct Actor {
     /// Of each of its runs, in a second; 0 for all at once.
     pub(crate) pace: u64,
     pub(crate) grace: i64,
+    /// Its processes know nothing of the environment that the kubelet gave them.
+    pub(crate) is_bare: bool,
     pub(crate) journal: PathBuf,
 }
 
@@ -52,14 +54,16 @@ impl Actor {
         let lines = if rng.u8(0..8) == 0 { rng.u64(5_000..20_000) } else { rng.u64(0..300) };
         let pace = if lines > 1_000 || rng.bool() { 0 } else { rng.u64(200..2_000) };
         let name = format!("actor-{number}");
-        Actor { uid: String::new(), part, lines, pace, grace: rng.i64(0..3), journal: folder.join(&name), name }
+        let (grace, is_bare) = (rng.i64(0..3), rng.u8(0..4) == 0);
+        Actor { uid: String::new(), part, lines, pace, grace, is_bare, journal: folder.join(&name), name }
     }
 
     /// The pod, bound to its node.
     pub(crate) fn pod(&self, node: &str, testapp: &str) -> Pod {
+        let command = if self.is_bare { vec!["/usr/bin/env", "-i", testapp] } else { vec![testapp] };
         let container = Container {
             name: "main".to_owned(),
-            command: vec![testapp.to_owned()],
+            command: command.into_iter().map(str::to_owned).collect(),
             args: self.words(),
             // Soon, but not so soon that what happens is always summed up in one status.
             restart_backoff: Some(RestartBackoff {

@@ -2,23 +2,37 @@
 
 use std::path::Path;
 
-/// A process that carries the mark of a kubelet's root folder.
+/// A process of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Marked {
+pub(crate) struct Known {
     pub(crate) pid: i32,
     pub(crate) pod: String,
 }
 
-/// Every living process that a pod of this root folder has started, however it came to be.
-pub(crate) fn marked(root: &Path) -> Vec<Marked> {
-    let mark = format!("BLUEBIRD_ROOT={}", root.display());
+/// Every living process that a pod of this root folder has started, however it came to be: it has the kubelet's mark in its environment, or is in the
+/// pod's folder, which the kubelet itself doesn't go by.
+pub(crate) fn of_pods(root: &Path) -> Vec<Known> {
     let found = pids().filter_map(|pid| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        let pod = variables.clone().find_map(|variable| variable.strip_prefix("BLUEBIRD_POD_UID=").map(str::to_owned))?;
-        (variables.any(|variable| *variable == *mark) && is_alive(pid)).then_some(Marked { pid, pod })
+        let pod = marked(pid, root).or_else(|| working_in(pid, root))?;
+        is_alive(pid).then_some(Known { pid, pod })
     });
     found.collect()
+}
+
+fn marked(pid: i32, root: &Path) -> Option<String> {
+    let mark = format!("BLUEBIRD_ROOT={}", root.display());
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let pod = variables.clone().find_map(|variable| variable.strip_prefix("BLUEBIRD_POD_UID=").map(str::to_owned))?;
+    variables.any(|variable| *variable == *mark).then_some(pod)
+}
+
+/// Shims are elsewhere.
+fn working_in(pid: i32, root: &Path) -> Option<String> {
+    let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    let mut parts = folder.strip_prefix(root.join("pods")).ok()?.iter();
+    let pod = parts.next()?.to_string_lossy().into_owned();
+    parts.next().is_some_and(|part| part.to_string_lossy().starts_with("work")).then_some(pod)
 }
 
 /// The pods whose shims live, once for each shim.

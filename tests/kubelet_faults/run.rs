@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::Actor;
 use crate::checks::{check_log, check_remains, check_runs, is_at_rest};
 use crate::history::History;
-use crate::processes::{guarded, is_alive, marked};
+use crate::processes::{guarded, is_alive, of_pods};
 use crate::program::{Program, eventually};
 
 const NODE: &str = "n1";
@@ -186,11 +186,11 @@ impl Run {
         let mut staying: Vec<String> = self.actors.values().filter(|actor| actor.stays()).map(|actor| actor.uid.clone()).collect();
         staying.sort();
         let only_theirs = || {
-            let all_known = marked(&root).iter().all(|process| staying.contains(&process.pod));
+            let all_known = of_pods(&root).iter().all(|process| staying.contains(&process.pod));
             (all_known && guarded(&root) == staying).then_some(())
         };
         let told = || {
-            let (processes, shims) = (marked(&root), guarded(&root));
+            let (processes, shims) = (of_pods(&root), guarded(&root));
             format!("nothing but the pods {staying:?} to have processes; there are {processes:?} and the shims of {shims:?}")
         };
         eventually(told, only_theirs).await;
@@ -206,7 +206,7 @@ impl Run {
         }
         self.rest().await;
         assert!(self.kubelet.take().expect("it was started").interrupt().await.success());
-        assert_eq!((marked(&self.root()), guarded(&self.root())), (Vec::new(), Vec::new()));
+        assert_eq!((of_pods(&self.root()), guarded(&self.root())), (Vec::new(), Vec::new()));
         self.tasks.shutdown(Duration::from_secs(1)).await;
         self.cluster.finish().await;
         self.counts
