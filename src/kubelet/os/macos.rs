@@ -39,12 +39,29 @@ impl Os for Host {
     }
 
     fn spawn(command: &mut Command, run: &Run) -> io::Result<i32> {
-        if let Some(user) = &run.user {
-            let user = unix::user::find(user)?;
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
+        let user = match &run.user {
+            Some(user) => {
+                let user = unix::user::find(user)?;
+                let all = user.groups()?;
+                Some((user, all))
+            }
+            None => None,
+        };
+        let prepare = move || {
+            unix::begin_session()?;
+            if let Some((user, all)) = &user {
+                // Before the others, which give up the right to it. `Command::uid` would leave it with no group but one.
+                // SAFETY: there are as many as is said.
+                if unsafe { libc::setgroups(all.len() as libc::c_int, all.as_ptr()) } == -1 {
+                    return Err(io::Error::last_os_error());
+                }
+                nix::unistd::setgid(user.gid)?;
+                nix::unistd::setuid(user.uid)?;
+            }
+            Ok(())
+        };
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
-        unsafe { command.pre_exec(unix::begin_session) };
+        unsafe { command.pre_exec(prepare) };
         unix::spawn(command)
     }
 

@@ -41,6 +41,10 @@ fn find_group(group: &str) -> io::Result<Gid> {
     Group::from_name(group)?.map(|group| group.gid).ok_or_else(|| missing(format!("the group {group} does not exist")))
 }
 
+/// How many groups a process of macOS can have.
+#[cfg(target_os = "macos")]
+const MOST_GROUPS: usize = 16;
+
 /// Not as the kind that it is: it would be taken for a missing program.
 fn missing(message: String) -> io::Error {
     io::Error::other(message)
@@ -54,6 +58,19 @@ impl User {
             Some(account) => Ok(nix::unistd::getgrouplist(&std::ffi::CString::new(account.name.as_str())?, self.gid)?),
             None => Ok(vec![self.gid]),
         }
+    }
+
+    /// The same, as far as a process can have them at once.
+    #[cfg(target_os = "macos")]
+    pub(in crate::kubelet::os) fn groups(&self) -> io::Result<Vec<nix::libc::gid_t>> {
+        let Some(account) = &self.account else { return Ok(vec![self.gid.as_raw()]) };
+        let name = std::ffi::CString::new(account.name.as_str())?;
+        let mut groups = [0; MOST_GROUPS];
+        let mut count = MOST_GROUPS as nix::libc::c_int;
+        // SAFETY: there is room for as many as is said. It fails when there are more, after it has written so many.
+        unsafe { nix::libc::getgrouplist(name.as_ptr(), self.gid.as_raw().cast_signed(), groups.as_mut_ptr(), &raw mut count) };
+        let count = usize::try_from(count).unwrap_or(0).min(MOST_GROUPS);
+        Ok(groups[..count].iter().map(|group| group.cast_unsigned()).collect())
     }
 
     pub(in crate::kubelet::os) fn known(&self) -> Option<Known> {
