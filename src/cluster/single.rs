@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ControlPlane, StartError};
 use crate::api::v1::{ConditionStatus, Object, PodPhase, Selector, object};
-use crate::api::{Kind, Resource as _, condition};
+use crate::api::{Kind, Resource as _, Revision, condition};
 use crate::apiserver::{self, Listen};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -71,6 +71,11 @@ impl Cluster {
     /// Waits until the kubelet can't go on, and says why.
     pub async fn refused(&self) -> Error {
         self.kubelet.refused().await
+    }
+
+    /// Waits until all routers have applied a revision.
+    pub async fn routed(&self, revision: Revision) {
+        self.kubelet.routed(revision).await;
     }
 
     /// Ends all pods, each within its grace period, and then everything else.

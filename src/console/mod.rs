@@ -16,6 +16,7 @@ mod explain;
 mod failure;
 mod get;
 mod input;
+mod led_to;
 mod logs;
 mod page;
 mod port_forward;

@@ -13,7 +13,7 @@ use super::args::{self, Files};
 use super::failure::{Failure, Result, short_name};
 use super::progress::Progress;
 use super::screen::Screen;
-use super::{Console, apply, input, words};
+use super::{Console, apply, input, led_to, words};
 use crate::api::manifest::Manifest;
 use crate::api::v1::{ClusterEvent, Object, Pod, Service};
 use crate::api::{Kind, ObjectKey};
@@ -75,7 +75,7 @@ async fn stay_up(console: &mut Console<'_>, args: &args::Up, cluster: &Cluster, 
     } else {
         apply::apply(console, &client, manifest, &args::HowToApply::default()).await?
     };
-    let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Service, Kind::Event], tasks);
+    let cache = Cache::of_kinds(client.clone(), &[Kind::Pod, Kind::Service, Kind::EndpointSlice, Kind::Event], tasks);
     let mut changes = cache.subscribe();
     if !cache.synced().await {
         return Err(Failure::Failed("the apiserver ended".to_owned()));
@@ -83,8 +83,10 @@ async fn stay_up(console: &mut Console<'_>, args: &args::Up, cluster: &Cluster, 
     let pods: Vec<_> = applied.iter().filter_map(Object::key).filter(|key| key.kind() == Kind::Pod).collect();
     let deadline = (args.wait || args.exit).then(|| began + args.timeout);
     wait_until_ready(console, &cache, &mut changes, &pods, deadline).await?;
-    for service in applied.iter().filter_map(Object::key).filter(|key| key.kind() == Kind::Service) {
-        announce(console, &client, &cache, &service, deadline).await?;
+    let services: Vec<_> = applied.iter().filter_map(Object::key).filter(|key| key.kind() == Kind::Service).collect();
+    wait_until_led_to(cluster, &cache, &services, &pods, deadline).await;
+    for service in &services {
+        announce(console, &client, &cache, service, deadline).await?;
     }
     if !pods.is_empty() {
         let took = began.elapsed().as_secs_f64();
@@ -148,6 +150,20 @@ fn show(console: &mut Console<'_>, screen: &mut Screen, before: Option<&Progress
     };
     console.io.out.write_all(text.as_bytes())?;
     Ok(console.io.out.flush()?)
+}
+
+/// Waits until connections to the services are led to every pod that is ready, as long as a service may take to answer.
+async fn wait_until_led_to(cluster: &Cluster, cache: &Cache, services: &[ObjectKey], pods: &[ObjectKey], deadline: Option<Instant>) {
+    let overdue = deadline.map_or(Instant::now() + ROUTE_DEADLINE, |deadline| deadline.min(Instant::now() + ROUTE_DEADLINE));
+    let led_to = async {
+        let listed_at = || led_to::listed_at(cache, services, pods);
+        if cache.revisions().wait_for(|_| listed_at().is_some()).await.is_ok()
+            && let Some(revision) = listed_at()
+        {
+            cluster.routed(revision).await;
+        }
+    };
+    let _ = tokio::time::timeout_at(overdue, led_to).await;
 }
 
 /// Says at which URL a service answers, once it does.

@@ -52,6 +52,24 @@ enum Stage {
     Done,
 }
 
+impl Acknowledgements {
+    fn want(&self, revision: Revision) {
+        self.wanted.send_if_modified(|wanted| {
+            let is_newer = *wanted < revision;
+            *wanted = revision.max(*wanted);
+            is_newer
+        });
+    }
+
+    /// Asks all routers, and waits until they have applied the revision.
+    pub(crate) async fn reach(&self, revision: Revision) {
+        let mut everywhere = self.everywhere.subscribe();
+        self.want(revision);
+        // The sender lives as long as this does.
+        let _ = everywhere.wait_for(|known| *known >= revision).await;
+    }
+}
+
 impl Drains {
     /// `may_be_listed`: this node belongs to a cluster, so that until its slices are known any of them may name any pod here.
     pub(crate) fn new(may_be_listed: bool) -> Arc<Self> {
@@ -125,11 +143,7 @@ impl Drains {
             if drain.stage == Stage::Listed && knows_all && !listed.contains(uid.as_str()) {
                 let revision = newest_in(&drain.namespace);
                 drain.stage = Stage::Left(revision);
-                self.acknowledgements.wanted.send_if_modified(|wanted| {
-                    let is_newer = *wanted < revision;
-                    *wanted = revision.max(*wanted);
-                    is_newer
-                });
+                self.acknowledgements.want(revision);
             }
             let is_over = match drain.stage {
                 Stage::Done => continue,

@@ -62,8 +62,8 @@ use shim::log_files::LogLimits;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::api::Kind;
 use crate::api::v1::Selector;
+use crate::api::{Kind, Revision};
 use crate::client::{Cache, Client, Recorder};
 use crate::error::{Error, Result};
 use crate::tasks::Tasks;
@@ -130,6 +130,7 @@ pub struct Kubelet {
     root: Weak<Root>,
     wakes: Arc<wakes::Wakes>,
     stops_all: Arc<AtomicBool>,
+    drains: Arc<drain::Drains>,
     refusal: watch::Receiver<Option<Error>>,
     /// Ends the tasks, which hold each other, when the kubelet is dropped.
     _ends: DropGuard,
@@ -229,7 +230,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     reports.spawn("reporter", reporter.run(reports.token()));
     tasks.spawn("unsynced files", unsynced.run(token.clone()));
     tasks.spawn("bell", run::listen(bell, wakes.clone(), token.clone()));
-    tasks.spawn("drains", drains.run(cache.clone(), wakes.clone(), token.clone()));
+    tasks.spawn("drains", drains.clone().run(cache.clone(), wakes.clone(), token.clone()));
     let woken = wakes.clone();
     tasks.spawn("static pods", statics.run(recorder, move || woken.all(), token.clone()));
     tasks.spawn("mirrors", mirrors.run(token.clone()));
@@ -242,7 +243,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
             woken.all();
         }
     });
-    Ok(Kubelet { tasks, reports, pods, root: held, wakes, stops_all, refusal, _ends: token.drop_guard() })
+    Ok(Kubelet { tasks, reports, pods, root: held, wakes, stops_all, drains, refusal, _ends: token.drop_guard() })
 }
 
 /// The pods of the node; and all services and endpoint slices, for the routes, in the same order of revisions.
@@ -262,6 +263,11 @@ impl Kubelet {
             // A part of the kubelet has panicked, or it is being shut down.
             Err(_) => ended(),
         }
+    }
+
+    /// Waits until all routers of the cluster have applied a revision. For ever while there is no apiserver.
+    pub async fn routed(&self, revision: Revision) {
+        self.drains.acknowledgements().reach(revision).await;
     }
 
     /// Ends the kubelet. Its pods keep running; the next one on the same root folder takes them over.

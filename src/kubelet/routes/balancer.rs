@@ -5,8 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a backend that did not take a connection comes after all others.
-const AVOIDED_FOR: Duration = Duration::from_secs(5);
+/// How long a backend that refused a connection comes after all others, at first and, twice as long each time, at most: it may only just have started.
+const AVOIDED_FOR: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How a backend did not take a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It said so at once: to ask again costs next to nothing.
+    Refused,
+    /// It let the client wait, or is not to be reached.
+    Silent,
+}
 
 /// The backends of one route with what is known of them.
 ///
@@ -25,7 +34,14 @@ struct Backend {
     routed: bool,
     open: usize,
     last_turn: u64,
-    avoided_until: Option<Instant>,
+    avoided: Option<Avoided>,
+}
+
+/// It comes after all others.
+#[derive(Clone, Copy, Debug)]
+struct Avoided {
+    duration: Duration,
+    until: Instant,
 }
 
 impl Balancer {
@@ -36,7 +52,7 @@ impl Balancer {
         }
         for address in addresses {
             if !self.backends.iter().any(|backend| backend.address == *address) {
-                self.backends.push(Backend { address: *address, routed: true, open: 0, last_turn: 0, avoided_until: None });
+                self.backends.push(Backend { address: *address, routed: true, open: 0, last_turn: 0, avoided: None });
             }
         }
         self.backends.retain(|backend| backend.routed || backend.open > 0);
@@ -45,8 +61,8 @@ impl Balancer {
     /// Who is next, except those that were tried already. Its connection counts as open until [`Balancer::ended`].
     pub(super) fn pick(&mut self, tried: &[SocketAddr], now: Instant) -> Option<SocketAddr> {
         let candidates = self.backends.iter_mut().filter(|backend| backend.routed && !tried.contains(&backend.address));
-        let next =
-            candidates.min_by_key(|backend| (backend.avoided_until.is_some_and(|until| now < until), backend.open, backend.last_turn))?;
+        let next = candidates
+            .min_by_key(|backend| (backend.avoided.is_some_and(|avoided| now < avoided.until), backend.open, backend.last_turn))?;
         self.turn += 1;
         next.last_turn = self.turn;
         next.open += 1;
@@ -61,15 +77,21 @@ impl Balancer {
     /// It took a connection.
     pub(super) fn answered(&mut self, address: SocketAddr) {
         if let Some(backend) = self.find(address) {
-            backend.avoided_until = None;
+            backend.avoided = None;
         }
     }
 
     /// It did not take a connection.
-    pub(super) fn failed(&mut self, address: SocketAddr, now: Instant) {
-        if let Some(backend) = self.find(address) {
-            backend.avoided_until = Some(now + AVOIDED_FOR);
-        }
+    pub(super) fn failed(&mut self, address: SocketAddr, failure: Failure, now: Instant) {
+        let Some(backend) = self.find(address) else { return };
+        let duration = match (failure, backend.avoided) {
+            (Failure::Silent, _) => AVOIDED_FOR.1,
+            (Failure::Refused, None) => AVOIDED_FOR.0,
+            // Many connections at once tell no more than one.
+            (Failure::Refused, Some(avoided)) if now < avoided.until => return,
+            (Failure::Refused, Some(avoided)) => (avoided.duration * 2).min(AVOIDED_FOR.1),
+        };
+        backend.avoided = Some(Avoided { duration, until: now + duration });
     }
 
     /// A connection that was picked is over.
@@ -127,14 +149,34 @@ mod tests {
     fn a_backend_that_failed_comes_last_for_a_while() {
         let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
         let dead = balancer.pick(&[], now).expect("there are backends");
-        balancer.failed(dead, now);
+        balancer.failed(dead, Failure::Silent, now);
         balancer.ended(dead);
         assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
         assert_eq!(balancer.pick(&[address(2)], now), Some(dead), "it is still tried when all others failed");
         balancer.ended(dead);
-        let later = now + AVOIDED_FOR;
+        let later = now + AVOIDED_FOR.1;
         assert_eq!(one_short_connection(&mut balancer, later), 2);
         assert_eq!(one_short_connection(&mut balancer, later), 1);
+    }
+
+    #[test]
+    fn a_backend_that_has_only_just_started_gets_its_turn_soon_and_one_that_goes_on_refusing_ever_later() {
+        let (mut balancer, mut now) = (balancer(&[1, 2]), Instant::now());
+        // Many at once are refused each time.
+        let refuse = |balancer: &mut Balancer, now| (0..10).for_each(|_| balancer.failed(address(1), Failure::Refused, now));
+        let mut avoided = Vec::new();
+        for _ in 0..8 {
+            refuse(&mut balancer, now);
+            let until = balancer.find(address(1)).and_then(|backend| backend.avoided).expect("it is avoided").until;
+            avoided.push((until - now).as_millis());
+            assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
+            now = until;
+        }
+        assert_eq!(avoided, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [1, 2], "its turn was longest ago");
+        refuse(&mut balancer, now);
+        let again = now + AVOIDED_FOR.0;
+        assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, again)), [1, 2], "what was before it answered is forgotten");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::balancer::Balancer;
+use super::balancer::{Balancer, Failure};
 use super::state::State;
 use super::table::{Change, RouteTable, difference};
 use crate::tasks::Tasks;
@@ -234,7 +234,8 @@ async fn connect(backends: &Backends) -> Option<(TcpStream, Turn)> {
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(backend = %address, %error, "a backend takes no connection; trying the next");
-                balancer.failed(address, Instant::now());
+                let failure = if error.kind() == io::ErrorKind::ConnectionRefused { Failure::Refused } else { Failure::Silent };
+                balancer.failed(address, failure, Instant::now());
             }
         }
         drop(balancer);
