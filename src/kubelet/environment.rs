@@ -105,6 +105,11 @@ pub(crate) fn command(container: &Container, environment: &Environment) -> Vec<S
     words.map(|word| api::expand(word, |name| get(environment, name))).collect()
 }
 
+/// The program as its container's spec has it.
+pub(crate) fn program(container: &Container) -> Option<&String> {
+    container.command.iter().chain(&container.args).next()
+}
+
 fn add_service(all: &mut Environment, service: &Service) {
     let Some(spec) = service.spec.as_ref().filter(|spec| !spec.cluster_ip.is_empty()) else { return };
     let name = upper(service.metadata.as_ref().map_or("", |meta| &meta.name));

@@ -10,7 +10,8 @@ use bluebird::client::{Client, DeleteOptions};
 use bluebird::kubelet;
 use bluebird::time::Clock;
 
-use crate::machine::{Machine, main_status, pid, state};
+use crate::init;
+use crate::machine::{Machine, main_status, phase, pid, state};
 use crate::processes::{DEADLINE, eventually, is_alive, kill_hard, shims};
 
 /// A pod of the test's node, as YAML, whose container main runs a script and has these further lines.
@@ -142,4 +143,62 @@ async fn what_a_pod_keeps_of_its_secrets_can_be_read_by_its_owner_only() {
     }
     assert_eq!(pod.meta().name, "web");
     tokio::time::timeout(Duration::from_secs(60), machine.finish()).await.expect("an end");
+}
+
+/// Programs that can't be started, each for a reason of its own, and how that begins.
+const NO_PROGRAMS: [(&str, &str, &str); 7] = [
+    ("nowhere", "run $(PASSWORD)", "the program \"run $(PASSWORD)\" is in none of the folders of PATH"),
+    ("absent", "no-such-program", "the program \"no-such-program\" is in none of the folders of PATH"),
+    ("gone", "/no/such/$(PASSWORD)", "the program \"/no/such/$(PASSWORD)\" does not exist"),
+    ("denied", "$(PATH)/denied", "the program \"$(PATH)/denied\" may not be executed"),
+    ("text", "text", "\"text\" is neither a program of this system nor a script"),
+    ("orphaned", "$(PATH)/orphaned", "the interpreter \"/no/such/interpreter\" of the script \"$(PATH)/orphaned\" does not exist"),
+    ("nameless", "nameless", "the script \"nameless\" names no interpreter behind #!"),
+];
+
+/// A folder whose name is the secret, with files that are no programs. Containers with these lines have it as their PATH.
+fn secret_folder(machine: &Machine) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = machine.folder.path().join("hunter2");
+    std::fs::create_dir(&folder).unwrap();
+    let files =
+        [("denied", "", 0o644), ("text", "exit 0\n", 0o755), ("orphaned", "#!/no/such/interpreter\n", 0o755), ("nameless", "#!\n", 0o755)];
+    for (name, text, mode) in files {
+        std::fs::write(folder.join(name), text).unwrap();
+        std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let path = machine.folder.path().join("$(PASSWORD)");
+    format!(
+        "    env: [{{name: PASSWORD, valueFrom: {{secretKeyRef: {{name: db, key: password}}}}}}, {{name: PATH, value: {}}}]\n",
+        path.display()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_program_is_not_started_is_told_by_the_words_of_the_spec_and_without_what_is_secret() {
+    let machine = Machine::new().await;
+    let env = secret_folder(&machine);
+    let head = |name: &str| {
+        let spec = "spec:\n  nodeName: n1\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 1\n  containers:\n";
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n{spec}")
+    };
+    let containers = NO_PROGRAMS.map(|(name, program, _)| format!("  - name: {name}\n    command: ['{program}']\n{env}")).concat();
+    let hook = "    lifecycle: {preStop: {exec: {command: [no-such-program]}}}\n";
+    let hooked = format!("{}  - name: main\n    command: [/bin/sleep, '1000']\n{env}{hook}", head("hooked"));
+    machine.apply(&format!("{SECRET}{}{containers}---\n{hooked}", head("web"))).await;
+
+    let pod = machine.until("web", "failed", |pod| phase(pod) == PodPhase::Failed).await;
+    assert!(!format!("{pod:?}").contains("hunter2"), "{pod:#?}");
+    for (name, _, why) in NO_PROGRAMS {
+        let state = init::state(&pod, name);
+        let Some(State::Terminated(ended)) = state else { panic!("{name}: {state:?}") };
+        assert!(ended.reason == "StartError" && ended.message.starts_with(why), "{name}: {ended:?}");
+    }
+    machine.running("hooked").await;
+    machine.delete("hooked", None).await;
+    machine.until_gone("hooked").await;
+    machine.until_event("FailedPreStopHook", "the program \"no-such-program\" is in none of the folders of PATH").await;
+    let events = machine.client.list::<ClusterEvent>("").await.unwrap();
+    assert!(!format!("{events:?}").contains("hunter2"), "{events:#?}");
+    machine.finish().await;
 }

@@ -10,7 +10,7 @@ use crate::machine::{FOREVER, Machine, phase, pid, script};
 use crate::processes::{eventually, is_alive};
 
 /// Shorter than what people want, so that tests needn't wait.
-fn quickly(container: Container) -> Container {
+pub(crate) fn quickly(container: Container) -> Container {
     let initial = Some(prost_types::Duration { seconds: 0, nanos: 20_000_000 });
     Container { restart_backoff: Some(RestartBackoff { initial, factor: 1.0, ..RestartBackoff::default() }), ..container }
 }
@@ -32,11 +32,11 @@ fn status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     status.init_container_statuses.iter().chain(&status.container_statuses).find(|container| container.name == name)
 }
 
-fn state<'a>(pod: &'a Pod, name: &str) -> Option<&'a State> {
+pub(crate) fn state<'a>(pod: &'a Pod, name: &str) -> Option<&'a State> {
     status(pod, name)?.state.as_ref()?.state.as_ref()
 }
 
-fn pid_of(pod: &Pod, name: &str) -> Option<i32> {
+pub(crate) fn pid_of(pod: &Pod, name: &str) -> Option<i32> {
     match state(pod, name)? {
         State::Running(running) => Some(running.pid as i32),
         _ => None,

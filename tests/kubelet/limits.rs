@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bluebird::api::v1::{Container, PodPhase, ResourceRequirements, RestartPolicy};
+use bluebird::api::v1::container_state::State;
+use bluebird::api::v1::{Container, Pod, PodPhase, ResourceRequirements, RestartPolicy};
 
 use serde_json::{Value, json};
 
-use crate::machine::{FOREVER, Machine, phase, script, terminated};
+use crate::init;
+use crate::machine::{FOREVER, Machine, phase, pid, script, terminated};
 use crate::processes::{eventually, is_alive, kill_hard};
 use crate::shim::Fixture;
 
@@ -67,6 +69,32 @@ async fn a_limit_of_memory_that_no_program_can_start_with_is_told_as_such() {
     let pod = machine.until("cramped", "failed", |pod| phase(pod) == PodPhase::Failed).await;
     let ended = terminated(&pod).unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"), "{}", ended.message);
+    machine.finish().await;
+}
+
+/// Below what a shell needs, below what its program needs, and between: the kernel may kill in the middle of the start.
+const TOO_LITTLE: [&str; 6] = ["4Ki", "64Ki", "256Ki", "512Ki", "1Mi", "4Mi"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_memory_below_what_a_program_needs_is_told_however_low_it_is_and_its_neighbours_go_on() {
+    let Some(machine) = machine_with(&["memory-limits"]).await else { return };
+    let name = |limit: &str| format!("with-{}", limit.to_lowercase());
+    let eaters = TOO_LITTLE.map(|limit| limited(script(&name(limit), "exec tail /dev/zero"), &[("memory", limit)]));
+    let containers = [vec![script("main", FOREVER)], eaters.to_vec()].concat();
+    machine.create("cramped", RestartPolicy::Never, containers).await;
+    let ended = |pod: &Pod, limit: &str| match init::state(pod, &name(limit)) {
+        Some(State::Terminated(ended)) => Some(ended.clone()),
+        _ => None,
+    };
+    let (_, main) = machine.running("cramped").await;
+    let have_ended = |pod: &Pod| TOO_LITTLE.iter().all(|limit| ended(pod, limit).is_some());
+    let pod = machine.until("cramped", "without those that have too little", have_ended).await;
+    for limit in TOO_LITTLE {
+        let ended = ended(&pod, limit).unwrap();
+        assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"), "{limit}: {ended:?}");
+        assert_eq!(ended.message, "it was killed at its limit of memory", "{limit}");
+    }
+    assert!(pid(&pod) == Some(main) && is_alive(main));
     machine.finish().await;
 }
 

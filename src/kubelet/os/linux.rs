@@ -110,8 +110,8 @@ impl Os for Host {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
     }
 
-    fn why_no_program(file: &Path) -> Option<String> {
-        program::why_not(file)
+    fn why_no_program(file: &Path, word: &str) -> Option<String> {
+        program::why_not(file, word)
     }
 
     fn places(root: &Path) -> Places {

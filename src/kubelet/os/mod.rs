@@ -253,8 +253,8 @@ pub(crate) trait Os {
         String::new()
     }
 
-    /// Why the system takes a file for no program, although it may be executed.
-    fn why_no_program(_file: &Path) -> Option<String> {
+    /// Why the system takes a file for no program, although it may be executed. It is told by this word, since its path may be secret.
+    fn why_no_program(_file: &Path, _word: &str) -> Option<String> {
         None
     }
 

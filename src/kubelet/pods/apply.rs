@@ -246,6 +246,7 @@ impl Links {
             attempt: attempt.number,
             streak: attempt.streak,
             command: environment::command(container, &env),
+            program: environment::program(container).cloned(),
             env,
             working_dir,
             log: folder.log(name, attempt.number),

@@ -134,7 +134,7 @@ impl Execs {
         command: &[String],
         wiring: Wiring,
     ) -> Result<Exec, ExecError> {
-        let mut run = self.run_now(uid, container).await?;
+        let mut run = self.run_now(uid, container).await?.with_command(command);
         let registered = Registered { execs: self.clone(), id: uuid::Uuid::new_v4().to_string() };
         let container_ended = CancellationToken::new();
         self.lock().push(Running {
@@ -148,7 +148,6 @@ impl Execs {
         if self.run_now(uid, container).await?.attempt != run.attempt {
             return Err(ExecError::ContainerEnded);
         }
-        command.clone_into(&mut run.command);
         run.env.push((EXEC_VARIABLE.to_owned(), registered.id.clone()));
         if wiring.terminal.is_some() && !run.env.iter().any(|(name, _)| name == TERMINAL_KIND.0) {
             run.env.push((TERMINAL_KIND.0.to_owned(), TERMINAL_KIND.1.to_owned()));

@@ -33,6 +33,9 @@ pub(crate) struct Run {
     pub(crate) streak: u32,
     /// The program and its arguments; at least the program.
     pub(crate) command: Vec<String>,
+    /// The program as people are told of it: the spec's word, since what stands in `command` for its variables may be secret. Absent: the word in `command`.
+    #[serde(default)]
+    pub(crate) program: Option<String>,
     /// The whole environment.
     pub(crate) env: Vec<(String, String)>,
     /// The folder to start in.
@@ -69,6 +72,13 @@ pub(crate) struct Run {
     /// What it was told of ConfigMaps and Secrets, if changes of that matter. The shim only keeps it.
     #[serde(default)]
     pub(crate) told: Option<Told>,
+}
+
+impl Run {
+    /// The same with other words for a command, in which no variable was replaced.
+    pub(crate) fn with_command(self, words: &[String]) -> Self {
+        Self { command: words.to_vec(), program: None, ..self }
+    }
 }
 
 /// How a container is asked to end.

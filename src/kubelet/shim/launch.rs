@@ -24,7 +24,7 @@ pub(super) fn launch(run: &Run, pens: io::Result<Pens>) -> Result<i32, Cause> {
 
 /// Starts a command beside the main process of a run; gives its pid. What it writes is not kept.
 pub(super) fn hook(run: &Run, words: &[String]) -> Result<i32, Cause> {
-    let run = Run { command: words.to_vec(), ..run.clone() };
+    let run = run.clone().with_command(words);
     let mut command = command(&run)?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Host::spawn(&mut command, &run).map_err(|error| explain(&run, &error))
@@ -36,7 +36,7 @@ pub(crate) fn command(run: &Run) -> Result<Command, Cause> {
         return Err(failed(NOT_FOUND, "the container names no command".to_owned()));
     };
     check_folder(&run.working_dir).map_err(|why| failed(NOT_EXECUTABLE, why))?;
-    if let Some(why) = find(program, run).and_then(|file| Host::why_no_program(&file)) {
+    if let Some(why) = find(program, run).and_then(|file| Host::why_no_program(&file, word(run))) {
         return Err(failed(NOT_EXECUTABLE, why));
     }
     let mut command = Command::new(program);
@@ -54,24 +54,33 @@ fn check_folder(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Why a command could not be started.
+/// Why a command could not be started. It tells no value of the environment, which may be secret: not even that of PATH.
 pub(crate) fn explain(run: &Run, error: &io::Error) -> Cause {
     let program = run.command.first().map_or("", String::as_str);
-    let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
+    let (word, is_path) = (word(run), program.contains(std::path::is_separator));
     match error.kind() {
-        io::ErrorKind::NotFound if program.contains(std::path::is_separator) => {
-            failed(NOT_FOUND, format!("the program {program:?} does not exist, or what its first line asks for does not"))
+        io::ErrorKind::NotFound if is_path => {
+            failed(NOT_FOUND, format!("the program {word:?} does not exist, or what its first line asks for does not"))
         }
-        io::ErrorKind::NotFound => nowhere(program, path),
+        io::ErrorKind::NotFound => nowhere(word),
         // A folder of PATH that may not be searched says so of every program.
-        io::ErrorKind::PermissionDenied if !program.contains(std::path::is_separator) && !is_in(path, program) => nowhere(program, path),
-        io::ErrorKind::PermissionDenied => failed(NOT_EXECUTABLE, format!("the program {program:?} may not be executed")),
-        _ => failed(NOT_EXECUTABLE, format!("the program {program:?} can't be started: {error}")),
+        io::ErrorKind::PermissionDenied if !is_path && !is_in(path(run), program) => nowhere(word),
+        io::ErrorKind::PermissionDenied => failed(NOT_EXECUTABLE, format!("the program {word:?} may not be executed")),
+        _ => failed(NOT_EXECUTABLE, format!("the program {word:?} can't be started: {error}")),
     }
 }
 
-fn nowhere(program: &str, path: &str) -> Cause {
-    failed(NOT_FOUND, format!("the program {program:?} is in none of the folders of PATH: {path}"))
+fn nowhere(word: &str) -> Cause {
+    failed(NOT_FOUND, format!("the program {word:?} is in none of the folders of PATH, as the container has it"))
+}
+
+/// The program as people are told of it.
+fn word(run: &Run) -> &str {
+    run.program.as_ref().or(run.command.first()).map_or("", String::as_str)
+}
+
+fn path(run: &Run) -> &str {
+    run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str())
 }
 
 /// The file that a program's name means. `None` when there is none.
@@ -79,8 +88,7 @@ fn find(program: &str, run: &Run) -> Option<PathBuf> {
     if program.contains(std::path::is_separator) {
         return Some(run.working_dir.join(program));
     }
-    let path = run.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value.as_str());
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(path(run)).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn is_in(path: &str, program: &str) -> bool {

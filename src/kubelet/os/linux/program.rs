@@ -11,7 +11,7 @@ const LOOKED_AT: u64 = 256;
 /// Programs may also be what handlers are registered for.
 const HANDLERS: &str = "/proc/sys/fs/binfmt_misc";
 
-pub(super) fn why_not(path: &Path) -> Option<String> {
+pub(super) fn why_not(path: &Path, word: &str) -> Option<String> {
     // Who may not execute it is told so without this.
     access(path, AccessFlags::X_OK).ok()?;
     let mut start = Vec::new();
@@ -19,15 +19,15 @@ pub(super) fn why_not(path: &Path) -> Option<String> {
     if let Some(rest) = start.strip_prefix(b"#!") {
         let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let interpreter = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty());
-        let Some(interpreter) = interpreter else { return Some(format!("the script {path:?} names no interpreter behind #!")) };
+        let Some(interpreter) = interpreter else { return Some(format!("the script {word:?} names no interpreter behind #!")) };
         let interpreter = String::from_utf8_lossy(interpreter).into_owned();
         let is_missing = !Path::new(&interpreter).exists();
-        return is_missing.then(|| format!("the interpreter {interpreter:?} of the script {path:?} does not exist"));
+        return is_missing.then(|| format!("the interpreter {interpreter:?} of the script {word:?} does not exist"));
     }
     if start.starts_with(b"\x7fELF") || has_handlers() {
         return None;
     }
-    Some(format!("{path:?} is neither a program of this system nor a script whose first line names an interpreter, such as #!/bin/sh"))
+    Some(format!("{word:?} is neither a program of this system nor a script whose first line names an interpreter, such as #!/bin/sh"))
 }
 
 fn has_handlers() -> bool {
