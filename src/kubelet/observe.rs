@@ -102,6 +102,13 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
         let is_latest = |run: &&Run| run.container == container.name && run.attempt == attempt.number;
         let asked = found.desired.runs.iter().find(is_latest);
         container.is_ending = asked.is_some_and(|run| run.end.is_some());
+        if let ObservedRun::Ended { ended, .. } = &mut container.run
+            && ended.superseded.is_none()
+            && container.is_ending
+        {
+            // Its shim was gone before it could write that down, or is of an older kubelet.
+            ended.superseded = asked.and_then(|run| run.superseded.clone());
+        }
         container.changed = asked.and_then(|run| run.told.as_ref()?.changed(notes.told.get(&container.name)?));
         if let Some(health) = notes.health.get(&container.name).filter(|health| health.attempt == attempt.number) {
             container.health = health.clone();
@@ -145,4 +152,42 @@ fn starting(run: &Run, state: &State) -> ObservedContainer {
     });
     let attempt = Attempt { number: run.attempt, streak: run.streak };
     container(&run.container, ObservedRun::Starting(attempt), previous)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubelet::shim::files::{Cause, ContainerState, Desired, Stop};
+
+    #[test]
+    fn a_run_that_gave_way_to_a_change_is_known_as_such_also_when_its_shim_did_not_say_so() {
+        let superseded = |end: Option<Stop>, told: Option<&str>| {
+            let asked = Run { container: "main".into(), attempt: 3, end, superseded: Some("the map".into()), ..Run::default() };
+            let ended = Ended { cause: Cause::Lost, started_at: 1, finished_at: 2, superseded: told.map(str::to_owned) };
+            let state = ContainerState { name: "main".into(), attempt: 3, streak: 0, stage: Stage::Ended(ended), previous: None };
+            let found = Found {
+                desired: Desired { runs: vec![asked], ..Desired::default() },
+                state: State { containers: vec![state], ..State::default() },
+                ..Found::default()
+            };
+            let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            let notes = Notes {
+                is_prepared: true,
+                is_outdated: false,
+                refresh_at: None,
+                grace: Duration::ZERO,
+                blocked: &blocked,
+                health: &health,
+                told: &told,
+            };
+            match observed(&found, &notes).containers.remove(0).run {
+                ObservedRun::Ended { ended, .. } => ended.superseded,
+                other => panic!("{other:?}"),
+            }
+        };
+        let stop = Some(Stop::within(Duration::from_secs(1)));
+        assert_eq!(superseded(stop, None).as_deref(), Some("the map"));
+        assert_eq!(superseded(stop, Some("as the shim said")).as_deref(), Some("as the shim said"));
+        assert_eq!(superseded(None, None), None, "it was not asked to end");
+    }
 }

@@ -133,6 +133,7 @@ impl Pods {
             knows_all: false,
             alone_at,
         };
+        pods.clear_unseen();
         for uid in pods.links.processes.list()? {
             if let Err(error) = pods.links.processes.keep_private(&uid) {
                 tracing::warn!(pod = %uid, %error, "others may be able to read what is the pod's alone");
@@ -347,6 +348,17 @@ impl Pods {
         let services = self.links.cache.list_in::<Service>(namespace);
         services.iter().filter_map(|service| self.services.keep(service)).for_each(|file| self.links.unsynced.add(file));
         services
+    }
+
+    /// Kills what runs of pods whose folders were removed while there was no kubelet: nothing there can be seen or asked, and a pod of the same uid, as that of
+    /// an unchanged static pod, would run beside it.
+    fn clear_unseen(&self) {
+        let has_folder = |pod: &str| PodUid::new(pod).is_some_and(|uid| self.links.root.pod(&uid).path().try_exists().unwrap_or(true));
+        match self.links.processes.sweep(has_folder) {
+            Ok(0) => {}
+            Ok(killed) => tracing::warn!(killed, "killed processes of pods whose folders were removed"),
+            Err(error) => tracing::error!(%error, "what is left of pods without a folder can't be killed"),
+        }
     }
 
     /// Kills processes that carry this kubelet's mark and belong to no pod that is guarded.

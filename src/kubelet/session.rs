@@ -108,10 +108,10 @@ impl Session {
         let node = node::node(&self.config, self.host_ip, &self.capabilities, self.started, self.clock.now())?;
         let joined = self.client.join(JoinRequest { node: Some(node), instance_id: self.instance_id.clone() }).await?;
         self.root.belongs_to(&joined.cluster_id)?;
-        let is_first = !self.has_joined.swap(true, Ordering::AcqRel);
-        if is_first && self.config.routes {
+        if self.config.routes && !self.has_joined.load(Ordering::Acquire) {
             self.route(&joined)?;
         }
+        let is_first = !self.has_joined.swap(true, Ordering::AcqRel);
         if is_first {
             self.wakes.all();
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bluebird::api::Resource;
+use bluebird::api::v1::container_state::State;
 use bluebird::api::v1::{ClusterEvent, Pod, PodPhase, RestartPolicy};
 
 use crate::limits::limited;
@@ -303,7 +304,9 @@ async fn on_a_full_disk_an_end_is_not_lost_and_pods_can_be_deleted() {
     machine.start_kubelet().await;
     let go = machine.folder.path().join("go");
     let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", go.display());
-    machine.create("job", RestartPolicy::Never, vec![script("main", &format!("{wait}; exit 0"))]).await;
+    // What one container has said last has no room, and the other one goes on.
+    let job = vec![script("main", &format!("{wait}; echo last words; exit 0")), script("other", &format!("{wait}; exec sleep 1000"))];
+    machine.create("job", RestartPolicy::Never, job).await;
     machine
         .create("doomed", RestartPolicy::Always, vec![script("main", &format!("trap 'exit 0' TERM; {}", "while :; do sleep 0.01; done"))])
         .await;
@@ -312,7 +315,11 @@ async fn on_a_full_disk_an_end_is_not_lost_and_pods_can_be_deleted() {
     disk.fill();
     std::fs::write(&go, "").unwrap();
     let ended = machine.until("job", "ended", |pod| terminated(pod).is_some()).await;
-    assert_eq!((phase(&ended), terminated(&ended).unwrap().exit_code), (PodPhase::Succeeded, 0));
+    assert_eq!((terminated(&ended).unwrap().exit_code, phase(&ended)), (0, PodPhase::Running));
+    let Some(State::Running(other)) = ended.status.unwrap().container_statuses[1].state.clone().unwrap_or_default().state else {
+        panic!("what one container had to say ended another")
+    };
+    assert!(is_alive(i32::try_from(other.pid).unwrap()));
     // What can't be started says why, and is started when there is room.
     let late = machine.create("late", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
     let waits = machine.until("late", "refused", |pod| pod.status.as_ref().is_some_and(|status| status.reason == "KubeletFailed")).await;

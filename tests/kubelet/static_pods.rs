@@ -117,10 +117,12 @@ async fn files_run_pods_without_any_apiserver_and_never_two_of_one_name() {
         "spec": {"containers": [{"name": "main", "command": ["sh", "-c", format!("touch {}; exec sleep 1000", at.join("other").display())]}]}
     }).to_string());
     eventually("the second file's pod", || at.join("other").exists().then_some(())).await;
-    let second = pid_in(&at.join("second")).await;
+    // A pod of its own: it begins after all of those have ended.
+    write(&files.join("shop.yml"), &manifest("web", &alone_in(&at, "fifth")));
+    let fifth = pid_in(&at.join("fifth")).await;
 
     // As editors save: the old file is moved away, and the new one put there.
-    let text = manifest("web", &alone_in(&at, "second"));
+    let text = manifest("web", &alone_in(&at, "fifth"));
     for round in 0..20 {
         std::fs::rename(files.join("shop.yml"), files.join("shop.yml~")).unwrap();
         write(&files.join("4913"), &text);
@@ -128,19 +130,43 @@ async fn files_run_pods_without_any_apiserver_and_never_two_of_one_name() {
     }
     write(&files.join("after.yaml"), &manifest("after", &format!("touch {}; exec sleep 1000", at.join("after").display())));
     eventually("a look after that", || at.join("after").exists().then_some(())).await;
-    assert!(is_alive(second) && pid_in(&at.join("second")).await == second, "saving is no change");
+    assert!(is_alive(fifth) && pid_in(&at.join("fifth")).await == fifth, "saving is no change");
 
     // A broken file, an empty one while it is written, and a vanished folder change nothing.
     write(&files.join("shop.yml"), "kind: [");
     write(&files.join("shop.yml"), "");
     write(&files.join("last.yaml"), &manifest("last", &format!("touch {}; exec sleep 1000", at.join("last").display())));
     eventually("a look after that", || at.join("last").exists().then_some(())).await;
-    assert!(is_alive(second));
+    assert!(is_alive(fifth));
     std::fs::remove_file(files.join("shop.yml")).unwrap();
-    gone(&at.join("second")).await;
-    eventually("the end of its process", || (!is_alive(second)).then_some(())).await;
+    gone(&at.join("fifth")).await;
+    eventually("the end of its process", || (!is_alive(fifth)).then_some(())).await;
     assert!(!at.join("both").exists(), "two pods of one name ran at once");
     assert!(!at.join("stray").exists(), "a file was run that is no manifest");
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_pod_whose_folder_is_removed_while_there_is_no_kubelet_never_runs_twice() {
+    let (mut machine, files) = watching().await;
+    let at = machine.folder.path().to_owned();
+    let (pid, both) = (at.join("pid"), at.join("both"));
+    let script = format!(
+        "if [ -e {pid} ] && grep -qs '^State:.[RSD]' /proc/`cat {pid}`/status; then touch {both}; fi; echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000",
+        pid = pid.display(),
+        both = both.display()
+    );
+    write(&files.join("web.yaml"), &manifest("web", &script));
+    machine.start_kubelet_alone().await;
+    let first = pid_in(&pid).await;
+    machine.kill_kubelet().await;
+    for pod in std::fs::read_dir(machine.root().join("pods")).unwrap() {
+        std::fs::remove_dir_all(pod.unwrap().path()).unwrap();
+    }
+    machine.start_kubelet_alone().await;
+    let again = || std::fs::read_to_string(&pid).ok()?.trim().parse::<i32>().ok().filter(|now| *now != first);
+    let second = eventually("another run", again).await;
+    assert!(!is_alive(first) && is_alive(second) && !both.exists());
     machine.finish().await;
 }
 

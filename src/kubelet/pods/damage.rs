@@ -16,6 +16,7 @@ use crate::kubelet::plan::{Attempt, ObservedRun};
 use crate::kubelet::recall::recall;
 use crate::kubelet::runtime::{Damage, Found};
 use crate::kubelet::shim::files::{Run, State};
+use crate::kubelet::static_pods::is_static;
 use crate::kubelet::uid::PodUid;
 use crate::time;
 
@@ -32,6 +33,8 @@ pub(super) struct Ending {
     since: Instant,
     /// Its shim knows.
     is_told: bool,
+    /// Its processes were asked, by the shim or by a signal.
+    is_asked: bool,
 }
 
 impl Ending {
@@ -68,8 +71,11 @@ impl Links {
         Ok(Some(found))
     }
 
-    /// A pod that shall run has run here under an earlier kubelet, as far as the apiserver knows.
+    /// A pod that shall run has run here under an earlier kubelet, as far as the apiserver knows. A static pod may have come back since, as the same one.
     fn was_told_of(&self, uid: &PodUid, entry: &Entry) -> bool {
+        if entry.pod.as_ref().is_some_and(is_static) {
+            return false;
+        }
         let shall_run = entry.desired.as_ref().is_some_and(|desired| desired.deleted.is_none() && !desired.is_finished);
         shall_run && !self.recall(uid, entry).containers.is_empty()
     }
@@ -125,7 +131,11 @@ impl Pods {
             };
             runs.extend(self.run_again(uid, entry, &container.name, *attempt, &services));
         }
-        self.links.processes.ask_again(uid, runs)?;
+        match self.links.processes.ask_again(uid, runs) {
+            // It is stopped whatever its shim knows.
+            Err(error) if entry.is_to_go() => tracing::warn!(pod = %uid, %error, "what the shim was asked for can't be said again"),
+            outcome => outcome?,
+        }
         Ok(true)
     }
 
@@ -140,10 +150,9 @@ impl Pods {
     pub(super) fn stop(&mut self, uid: &PodUid, grace: Duration, now: &Timestamp) -> io::Result<bool> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
         let is_told = entry.observed.as_ref().is_some_and(|observed| observed.stopping == Some(grace));
-        let is_new = entry.is_ending_anew(grace);
-        entry.ends_within(grace);
+        let is_asked = entry.ends_within(grace).is_asked;
         if !is_told {
-            self.ask_to_end(uid, grace, is_new, now);
+            self.ask_to_end(uid, grace, is_asked, now);
         }
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
         entry.look_again = entry.insists_at(now);
@@ -154,7 +163,7 @@ impl Pods {
         Ok(false)
     }
 
-    fn ask_to_end(&mut self, uid: &PodUid, grace: Duration, is_new: bool, now: &Timestamp) {
+    fn ask_to_end(&mut self, uid: &PodUid, grace: Duration, is_asked: bool, now: &Timestamp) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         if !self.links.stops_all.load(std::sync::atomic::Ordering::Acquire)
             && let Err(error) = entry.save_end(&self.links.root.pod(uid), now)
@@ -163,9 +172,14 @@ impl Pods {
             tracing::warn!(pod = %uid, %error, "that the pod is to end can't be kept for the next kubelet");
         }
         let told = self.links.processes.stop(uid, grace);
-        entry.ends_within(grace).is_told = told.is_ok();
-        if !is_new && told.is_err() {
+        let ending = entry.ends_within(grace);
+        ending.is_told = told.is_ok();
+        if is_asked && told.is_err() {
             return;
+        }
+        if !is_asked {
+            // It may have been tried for a while already: the grace period begins when they are asked.
+            (ending.is_asked, ending.since) = (true, Instant::now());
         }
         let mut note = format!("asked to end within {} s", grace.as_secs());
         if let Err(error) = &told {
@@ -207,7 +221,7 @@ impl Entry {
         if self.is_ending_anew(grace) {
             self.ending = None;
         }
-        self.ending.get_or_insert_with(|| Ending { grace, since: Instant::now(), is_told: true })
+        self.ending.get_or_insert_with(|| Ending { grace, since: Instant::now(), is_told: true, is_asked: false })
     }
 
     /// How long it may still take to end.

@@ -39,11 +39,10 @@ impl Pods {
     pub(super) fn has_predecessor(&self, uid: &PodUid) -> bool {
         let Some(pod) = self.entries.get(uid).and_then(|entry| entry.pod.as_ref()) else { return false };
         let is_left = |other: &PodUid| {
-            let is_of_a_file = self.entries.get(other).and_then(|entry| entry.pod.as_ref()).is_some_and(is_static);
-            other != uid
-                && is_of_a_file
-                && !self.statics.contains_key(other)
-                && self.links.processes.look(other).is_ok_and(|found| found.is_some())
+            let Some(entry) = self.entries.get(other).filter(|entry| entry.pod.as_ref().is_some_and(is_static)) else { return false };
+            // What can't be looked at, or has lost its folder, may well run.
+            let may_run = || entry.observed.is_some() || self.links.processes.look(other).map_or(true, |found| found.is_some());
+            other != uid && !self.statics.contains_key(other) && may_run()
         };
         self.statics.contains_key(uid) && self.by_key.get(&pod.key()).is_some_and(|uids| uids.iter().any(is_left))
     }
@@ -53,8 +52,7 @@ impl Links {
     /// As [`Links::observe`], for a static pod. Its mirror, when there is one, has the status that was told; what ended here is not run again, and that
     /// doesn't depend on any mirror.
     pub(super) fn observe_static(&self, uid: &PodUid, entry: &mut Entry, statics: &StaticPods, knows_all: bool) -> std::io::Result<()> {
-        self.look(uid, entry)?;
-        let Some(pod) = &mut entry.pod else { return Ok(()) };
+        let Some(pod) = &mut entry.pod else { return self.look(uid, entry) };
         let mirror = self.wanted(&pod.key()).filter(|mirror| mirror.meta().uid == uid.as_str());
         entry.is_current = knows_all && mirror.is_some() && statics.contains_key(uid);
         if let Some(mirror) = mirror {
@@ -66,8 +64,13 @@ impl Links {
         if !statics.contains_key(uid) {
             desired.deleted = Some(observe::grace_of(pod));
         }
-        let is_gone = desired.deleted.is_some() && entry.observed.is_none();
-        entry.desired = (!is_gone).then_some(desired);
+        let is_to_go = desired.deleted.is_some();
+        // Also when it can't be looked at.
+        entry.desired = Some(desired);
+        self.look(uid, entry)?;
+        if is_to_go && entry.observed.is_none() {
+            entry.desired = None;
+        }
         Ok(())
     }
 }

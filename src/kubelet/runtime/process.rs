@@ -183,11 +183,11 @@ impl Processes {
 
     /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<usize> {
-        let killed = remains::kill_unknown(self.root.path(), &known)?;
+        let killed = remains::kill_unknown(self.root.path(), &known);
         if let Err(error) = self.places.sweep(known) {
             tracing::warn!(%error, "a control group of a pod that is gone can't be removed");
         }
-        Ok(killed)
+        killed
     }
 
     /// Lets a run that is somebody else's use the folder that it starts in.

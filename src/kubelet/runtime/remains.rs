@@ -12,12 +12,15 @@ use crate::kubelet::uid::PodUid;
 /// Kills what is left of a pod, its shim first of all; gives how many processes there were.
 pub(super) fn kill(root: &Path, places: &Places, uid: &PodUid) -> io::Result<usize> {
     let is_doomed = |pod: &str| pod == uid.as_str();
-    Ok(kill_shims(root, is_doomed)? + places.kill(uid.as_str())? + kill_marked(root, is_doomed)?)
+    // What one way can't make an end of holds up no other.
+    let (shims, placed, marked) = (kill_shims(root, is_doomed), places.kill(uid.as_str()), kill_marked(root, is_doomed));
+    Ok(shims? + placed? + marked?)
 }
 
 /// Kills what belongs to pods that are not known, and their shims; gives how many processes there were.
 pub(super) fn kill_unknown(root: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<usize> {
-    Ok(kill_shims(root, |pod| !is_known(pod))? + kill_marked(root, |pod| !is_known(pod))?)
+    let (shims, marked) = (kill_shims(root, |pod| !is_known(pod)), kill_marked(root, |pod| !is_known(pod)));
+    Ok(shims? + marked?)
 }
 
 /// Kills what carries the mark of a root folder and belongs to a doomed pod. Shims carry none.

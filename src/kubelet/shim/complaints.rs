@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,8 +34,13 @@ pub(super) fn complain(text: &str) {
     if is_due {
         // A file that can't be kept small is no reason to be silent.
         let _too_large = FILE.get().map(keep_small);
-        eprintln!("{text}");
+        tell(text);
     }
+}
+
+/// Tells it whatever has been told. Unlike `eprintln` it goes on where the disk of `shim.log` is full, or fails: nobody else can be told then.
+pub(super) fn tell(text: &str) {
+    let _nobody_to_tell = writeln!(io::stderr(), "{text}");
 }
 
 fn keep_small(file: &PathBuf) -> io::Result<()> {

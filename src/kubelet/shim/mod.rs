@@ -49,7 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ! {
     match run(folder.clone()) {
         Ok(()) => std::process::exit(0),
         Err(error) => {
-            eprintln!("the shim of {} ends: {error}", folder.path().display());
+            complaints::tell(&format!("the shim of {} ends: {error}", folder.path().display()));
             std::process::exit(1);
         }
     }
@@ -144,7 +144,7 @@ impl Shim {
         if state.is_of_earlier_boot(&boot_id) {
             state.mark_lost(time::millis(&clock.now()));
         } else if state.containers.iter().any(|container| matches!(container.stage, Stage::Running { .. })) {
-            eprintln!("what an earlier shim has left of the pod may still run; nothing is started beside it");
+            complaints::tell("what an earlier shim has left of the pod may still run; nothing is started beside it");
             return Ok(None);
         }
         state.boot_id = boot_id;

@@ -4,15 +4,15 @@
 //! is a link through that. So replacing one link switches all, and programs that watch for that elsewhere see it here.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, symlink};
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, symlinkat, unlinkat};
 
 use super::super::{Access, Files};
 use super::user::{self, User};
@@ -104,9 +104,21 @@ fn states(folder: &Path) -> io::Result<Vec<u64>> {
 fn holds(state: &Path, files: &Files, rights: &Rights) -> bool {
     let is_so = |(path, content): (&String, &Vec<u8>)| {
         let file = state.join(path);
-        rights.are_of(&file) && fs::read(&file).is_ok_and(|found| found == *content)
+        rights.are_of(&file) && is_all_of(&file, content).unwrap_or(false)
     };
     files.iter().all(is_so) && fs::read_dir(state).is_ok_and(|entries| entries.count() == first_parts(files).len())
+}
+
+/// Whether a file is that, of which no more is read: whose file it is may have made it as long as he likes.
+fn is_all_of(file: &Path, content: &[u8]) -> io::Result<bool> {
+    let file = File::open(file)?;
+    let length = content.len() as u64;
+    if file.metadata()?.len() != length {
+        return Ok(false);
+    }
+    let mut found = Vec::with_capacity(content.len());
+    file.take(length + 1).read_to_end(&mut found)?;
+    Ok(found == content)
 }
 
 fn write_state(state: &Path, files: &Files, rights: &Rights) -> io::Result<()> {
@@ -181,9 +193,12 @@ pub(in crate::kubelet::os) fn link(folder: &Path, path: &str, target: &Path, use
             Err(error) => return Err(error.into()),
         };
         at = openat(&at, part, only_folders, Mode::empty()).map_err(|error| in_the_way(part, error))?;
-        if let Some(user) = user.as_ref().filter(|_| is_new) {
-            // The pod's containers may be several users.
+        let found = fstat(&at)?;
+        if found.st_uid == geteuid().as_raw() && found.st_mode & 0o055 != 0o055 {
+            // The pod's containers may be several users, now or later; nobody else gets into the pod's folder.
             fchmod(&at, Mode::from_bits_truncate(0o755))?;
+        }
+        if let Some(user) = user.as_ref().filter(|_| is_new) {
             fchown(&at, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
     }

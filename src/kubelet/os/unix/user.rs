@@ -87,12 +87,15 @@ pub(in crate::kubelet::os) fn hand_over(folder: &Path, above: &[&Path], user: &U
             std::fs::set_permissions(above, PermissionsExt::from_mode(mode & 0o7777 | 0o011))?;
         }
     }
-    let owner = std::fs::metadata(folder)?.uid();
-    if owner == Uid::effective().as_raw() {
-        chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-    } else if owner != user.uid.as_raw() {
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o1777))
-    } else {
+    let (found, own) = (std::fs::metadata(folder)?, Uid::effective().as_raw());
+    let is_shared = found.uid() == own && found.mode() & 0o1777 == 0o1777;
+    if is_shared || found.uid() == user.uid.as_raw() {
         Ok(())
+    } else if found.uid() == own {
+        chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+    } else {
+        // Whoever owns the folder could remove what is in it, whatever its mode.
+        chown(folder, Some(own), None)?;
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o1777))
     }
 }

@@ -187,4 +187,34 @@ fn folders_on_the_way_to_a_link_are_the_users() {
     let of = |path: &str| fs::metadata(folder.path().join(path)).map(|found| (found.uid(), found.mode() & 0o777)).unwrap();
     assert_eq!(of("mine").0, 0, "what was there before stays whose it is");
     assert_eq!(of("mine/new"), (12345, 0o755));
+    link(folder.path(), "etc/map", Path::new("x"), None).unwrap();
+    link(folder.path(), "etc/secret", Path::new("x"), Some("12345:54321")).unwrap();
+    assert_eq!(of("etc"), (0, 0o755), "he gets through a folder that another container had made");
+}
+
+#[test]
+fn of_a_file_that_somebody_made_longer_no_more_is_read_than_there_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "hunter2").unwrap();
+    assert!(is_all_of(&file, b"hunter2").unwrap() && !is_all_of(&file, b"hunter3").unwrap() && !is_all_of(&file, b"hunter").unwrap());
+    File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+    assert!(!is_all_of(&file, b"hunter2").unwrap());
+}
+
+#[test]
+fn a_folder_that_several_users_share_belongs_to_none_of_them() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    exactly(folder.path(), 0o700).unwrap();
+    let given_to = |user: &str| {
+        user::hand_over(folder.path(), &[], &user::find(user).unwrap()).unwrap();
+        let found = fs::metadata(folder.path()).unwrap();
+        (found.uid(), found.mode() & 0o7777)
+    };
+    assert_eq!(given_to("12345:54321"), (12345, 0o700));
+    assert_eq!(given_to("12345:54321"), (12345, 0o700));
+    assert_eq!(["12346:54321", "12345:54321", "12347:54321"].map(given_to), [(0, 0o1777); 3]);
 }
