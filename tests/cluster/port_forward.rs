@@ -91,16 +91,21 @@ async fn a_connection_is_reset_for_the_pod_when_its_client_goes_away() {
     run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
-    let connection = Connection::open(&cluster.client(), "web", port).await.expect("it leads there");
+    // A program of its own, in a way: it closes nothing when it goes.
+    let program = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let client = cluster.client();
+    let opened = program.spawn(async move { Connection::open(&client, "web", port).await }).await.expect("no panic");
+    let connection = opened.expect("it leads there");
     let (mut pod, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("the node connects").expect("a connection");
     connection.say(Said::Data(b"half of it".into())).await;
     let mut half = [0; 10];
     tokio::time::timeout(PATIENCE, pod.read_exact(&mut half)).await.expect("it comes").expect("bytes");
-    drop(connection);
+    program.shutdown_background();
     let mut rest = Vec::new();
     // No end: half of what was to come would look like all of it.
     let ended = tokio::time::timeout(PATIENCE, pod.read_to_end(&mut rest)).await.expect("it is told");
     assert!(ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset), "{ended:?} {rest:?}");
+    drop(connection);
     cluster.finish().await;
 }
 
