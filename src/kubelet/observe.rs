@@ -128,6 +128,14 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
     }
 }
 
+/// The same of a pod that is prepared, where its files are all that is known.
+#[cfg(test)]
+pub(crate) fn observed_alone(found: &Found) -> ObservedPod {
+    let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (grace, refresh_at) = (Duration::ZERO, None);
+    observed(found, &Notes { is_prepared: true, is_outdated: false, refresh_at, grace, blocked: &blocked, health: &health, told: &told })
+}
+
 fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
     runs.iter().any(|run| run.container == container && run.attempt > attempt)
 }
@@ -170,17 +178,7 @@ mod tests {
                 state: State { containers: vec![state], ..State::default() },
                 ..Found::default()
             };
-            let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-            let notes = Notes {
-                is_prepared: true,
-                is_outdated: false,
-                refresh_at: None,
-                grace: Duration::ZERO,
-                blocked: &blocked,
-                health: &health,
-                told: &told,
-            };
-            match observed(&found, &notes).containers.remove(0).run {
+            match observed_alone(&found).containers.remove(0).run {
                 ObservedRun::Ended { ended, .. } => ended.superseded,
                 other => panic!("{other:?}"),
             }

@@ -52,13 +52,10 @@ fn millis(time: Option<&Timestamp>) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::Duration;
-
     use super::*;
     use crate::api::Role;
     use crate::api::v1::{PodPhase, RestartPolicy};
-    use crate::kubelet::observe::{self, Notes};
+    use crate::kubelet::observe;
     use crate::kubelet::plan::{DesiredContainer, DesiredPod, OWN_BACKOFF, from_millis};
     use crate::kubelet::runtime::Found;
     use crate::kubelet::shim::files::Cause;
@@ -69,17 +66,7 @@ mod tests {
         let container = DesiredContainer { name: "main".into(), role: Role::Main, policy: RestartPolicy::Always, backoff: OWN_BACKOFF };
         let desired = DesiredPod { containers: vec![container], deleted: None, is_finished: false, obstacle: None, unenforced: None };
         let found = Found { is_guarded: true, state: state.clone(), ..Found::default() };
-        let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let notes = Notes {
-            is_prepared: true,
-            is_outdated: false,
-            refresh_at: None,
-            grace: Duration::ZERO,
-            blocked: &blocked,
-            health: &health,
-            told: &told,
-        };
-        let observed = observe::observed(&found, &notes);
+        let observed = observe::observed_alone(&found);
         let (before, now) = (PodStatus::default(), from_millis(10_000));
         status(&Facts { before: &before, desired: &desired, observed: Some(&observed), ports: &[], host_ip: "", failure: None, now: &now })
     }

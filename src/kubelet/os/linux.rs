@@ -86,24 +86,8 @@ impl Os for Host {
         unix::spawn(command)
     }
 
-    fn ask_to_end_by(main: i32, signal: &str) -> io::Result<()> {
-        unix::ask_to_end_by(main, signal)
-    }
-
     fn own_program() -> io::Result<PathBuf> {
         Ok("/proc/self/exe".into())
-    }
-
-    fn may_run_as() -> bool {
-        nix::unistd::Uid::effective().is_root()
-    }
-
-    fn known(user: &str) -> io::Result<Option<Known>> {
-        Ok(unix::user::find(user)?.known())
-    }
-
-    fn hand_over(folder: &Path, above: &[&Path], user: &str) -> io::Result<()> {
-        unix::user::hand_over(folder, above, &unix::user::find(user)?)
     }
 
     fn boot_id() -> String {

@@ -37,6 +37,22 @@ use crate::api::capability;
 /// The functions of `Os` that are the same on both: items of its implementations, which import what they name.
 macro_rules! shared {
     () => {
+        fn ask_to_end_by(main: i32, signal: &str) -> io::Result<()> {
+            unix::ask_to_end_by(main, signal)
+        }
+
+        fn may_run_as() -> bool {
+            nix::unistd::Uid::effective().is_root()
+        }
+
+        fn known(user: &str) -> io::Result<Option<Known>> {
+            Ok(unix::user::find(user)?.known())
+        }
+
+        fn hand_over(folder: &Path, above: &[&Path], user: &str) -> io::Result<()> {
+            unix::user::hand_over(folder, above, &unix::user::find(user)?)
+        }
+
         fn make_bell(path: &Path) -> io::Result<()> {
             unix::make_bell(path)
         }
