@@ -24,6 +24,16 @@ pub(crate) struct Blocked {
     pub(crate) tries: u32,
 }
 
+/// A run that goes on in spite of a change, since the next one could not be started.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Held {
+    /// When that is tried again.
+    pub(crate) until: Timestamp,
+    /// As it was told.
+    pub(crate) why: String,
+    pub(crate) tries: u32,
+}
+
 /// What the kubelet itself knows of a pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Notes<'a> {
@@ -35,6 +45,8 @@ pub(crate) struct Notes<'a> {
     pub(crate) health: &'a BTreeMap<String, Health>,
     /// What containers are told that start now, if changes of that matter to those that run; without those that can't be started so.
     pub(crate) told: &'a BTreeMap<String, Told>,
+    /// The containers whose runs go on in spite of a change.
+    pub(crate) held: &'a BTreeMap<String, Held>,
 }
 
 /// What a pod's object asks of this node.
@@ -109,6 +121,7 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
             // Its shim was gone before it could write that down, or is of an older kubelet.
             ended.superseded = asked.and_then(|run| run.superseded.clone());
         }
+        container.held_until = notes.held.get(&container.name).map(|held| held.until);
         container.changed = asked.and_then(|run| run.told.as_ref()?.changed(notes.told.get(&container.name)?));
         if let Some(health) = notes.health.get(&container.name).filter(|health| health.attempt == attempt.number) {
             container.health = health.clone();
@@ -131,9 +144,11 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
 /// The same of a pod that is prepared, where its files are all that is known.
 #[cfg(test)]
 pub(crate) fn observed_alone(found: &Found) -> ObservedPod {
-    let (blocked, health, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (blocked, health, told, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (grace, refresh_at) = (Duration::ZERO, None);
-    observed(found, &Notes { is_prepared: true, is_outdated: false, refresh_at, grace, blocked: &blocked, health: &health, told: &told })
+    let notes =
+        Notes { is_prepared: true, is_outdated: false, refresh_at, grace, blocked: &blocked, health: &health, told: &told, held: &held };
+    observed(found, &notes)
 }
 
 fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
@@ -150,7 +165,7 @@ fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
 }
 
 fn container(name: &str, run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false, changed: None }
+    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false, changed: None, held_until: None }
 }
 
 fn starting(run: &Run, state: &State) -> ObservedContainer {

@@ -76,8 +76,8 @@ pub(crate) enum Why {
     Changed(String),
 }
 
-/// Between two ends of a container's runs for changes of its configuration: changes in a row are taken together, and one that never stops changing
-/// keeps nothing busy.
+/// Between the start of a container and the next one for a change of its configuration: changes in a row are taken together, and one that never stops
+/// changing keeps nothing busy and takes no back-off away. The first run of all rests for nothing.
 const BETWEEN_CHANGES: Duration = Duration::from_secs(5);
 
 /// What is to be done for one pod, in this order; a step that takes its time holds up those after it. Without actions: all is as it should be.
@@ -161,7 +161,7 @@ fn run(desired: &DesiredPod, observed: &ObservedPod, now: &Timestamp) -> Plan {
     for container in &desired.containers {
         let known = observed.get(&container.name);
         if let Some(known) = known.filter(|_| observed.is_guarded) {
-            let end = end_of_unhealthy(known).or_else(|| end_of_outdated(&mut plan, container, known, observed, now));
+            let end = end_of_unhealthy(known).or_else(|| end_of_outdated(&mut plan, container, known, now));
             plan.actions.extend(end);
         }
         let starts = !order.holds_up(known) && start(&mut plan, container, observed, now);
@@ -177,25 +177,23 @@ fn end_of_unhealthy(known: &ObservedContainer) -> Option<Action> {
     Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: Why::Unhealthy(failure.clone()) })
 }
 
-/// The end of a run that was told what no longer holds, as soon as what holds now is in the pod's folder.
-fn end_of_outdated(
-    plan: &mut Plan,
-    container: &DesiredContainer,
-    known: &ObservedContainer,
-    observed: &ObservedPod,
-    now: &Timestamp,
-) -> Option<Action> {
+/// The end of a run that was told what no longer holds. Whoever does it looks first whether the next run could be started.
+fn end_of_outdated(plan: &mut Plan, container: &DesiredContainer, known: &ObservedContainer, now: &Timestamp) -> Option<Action> {
     let ObservedRun::Running { attempt, started_at, .. } = &known.run else { return None };
-    let may_end = container.role != Role::Init && !known.is_ending && !observed.is_outdated;
-    let changed = known.changed.as_ref().filter(|_| may_end)?;
-    let is_row = known.previous.as_ref().is_some_and(|previous| previous.superseded.is_some());
-    let due = from_millis(started_at.saturating_add(if is_row { restart::millis(BETWEEN_CHANGES) } else { 0 }));
-    // A run that has not begun yet was begun before the clock went back.
-    if is_row && *started_at <= time::millis(now) && time::millis(&due) > time::millis(now) {
-        plan.look_again = earliest(plan.look_again, Some(due));
+    let changed = known.changed.as_ref().filter(|_| container.role != Role::Init && !known.is_ending)?;
+    let rests = rests_until(*started_at, now).filter(|_| attempt.number > 0);
+    let held = known.held_until.filter(|at| restart::is_ahead(at, now));
+    if let Some(later) = rests.into_iter().chain(held).max_by_key(time::millis) {
+        plan.look_again = earliest(plan.look_again, Some(later));
         return None;
     }
     Some(Action::End { container: known.name.clone(), attempt: attempt.number, why: Why::Changed(changed.clone()) })
+}
+
+/// Until when a container that was started then isn't started again for a change. A start that has not come yet was before the clock went back.
+fn rests_until(started_at: i64, now: &Timestamp) -> Option<Timestamp> {
+    let (due, now) = (started_at.saturating_add(restart::millis(BETWEEN_CHANGES)), time::millis(now));
+    (started_at <= now && due > now).then(|| from_millis(due))
 }
 
 /// Plans the next run of a container, now or later; true if it starts now.
@@ -203,14 +201,19 @@ fn start(plan: &mut Plan, container: &DesiredContainer, observed: &ObservedPod, 
     let known = observed.get(&container.name);
     let Some((attempt, due)) = next_start(container, known, observed.is_guarded) else { return false };
     // An end that the kubelet itself asked for, such as when it went away with its pods, is no crash and needs no back-off.
-    let is_told_anew = known.is_some_and(|known| known.changed.is_some());
+    let changed = known.filter(|known| known.changed.is_some());
+    let rests = changed.and_then(|known| match &known.run {
+        ObservedRun::Ended { ended, .. } => rests_until(ended.started_at, now),
+        _ => None,
+    });
+    let is_told_anew = changed.is_some() && rests.is_none();
     let was_asked = observed.stopping.is_some() || known.is_some_and(|known| known.is_ending && known.health.failure.is_none());
     let was_stopped = was_asked && known.is_some_and(ObservedContainer::was_seen_to_end);
     let starts = was_stopped || is_told_anew || due.as_ref().is_none_or(|due| restart::is_due(container, known, due, now));
     if starts {
         plan.actions.push(Action::Start { container: container.name.clone(), attempt });
     } else {
-        plan.look_again = earliest(plan.look_again, due);
+        plan.look_again = earliest(plan.look_again, earliest(due, rests));
     }
     starts
 }

@@ -1,6 +1,7 @@
 //! The pods of this node: for each, observe → plan → apply → report.
 
 mod apply;
+mod changes;
 mod damage;
 mod entry;
 mod events;
@@ -441,6 +442,7 @@ impl Links {
             blocked: &entry.blocked,
             health: &entry.health,
             told: &entry.to_tell.usable,
+            held: &entry.held,
         };
         entry.observed = found.map(|found| observe::observed(&found, &notes));
         Ok(())

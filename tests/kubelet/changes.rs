@@ -139,3 +139,47 @@ async fn changes_in_a_row_are_taken_together_and_the_last_one_is_told() {
     assert!(main_status(&web).unwrap().next_retry_time.is_none());
     machine.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_could_not_be_started_again_goes_on_until_it_could() {
+    let machine = Machine::new().await;
+    let volume = "    volumeMounts: [{name: v, mountPath: data}]\n  volumes: [{name: v, emptyDir: {}}]\n";
+    machine.apply(&format!("{MAP}{}", watchful(&format!("{ENV}{volume}"), ""))).await;
+    let (web, first) = machine.running("web").await;
+    until_told(&machine, &web, "blue\n").await;
+    if cfg!(target_os = "linux") {
+        machine.apply(&MAP.replace("blue", &"x".repeat(200_000))).await;
+        machine.until_event("ConfigChangeUnusable", "the variable COLOUR has 200007 bytes").await;
+    }
+    // What the container may do to its own folder.
+    let mount = machine.folder_of(&web).join("work/data");
+    std::fs::remove_file(&mount).unwrap();
+    std::fs::create_dir(&mount).unwrap();
+    machine.apply(&MAP.replace("blue", "red")).await;
+    machine.until_event("ConfigChangeUnusable", "volume v: the link data can't be made").await;
+    assert_eq!((machine.running("web").await.1, std::fs::read_to_string(told(&machine, &web)).unwrap().as_str()), (first, "blue\n"));
+    std::fs::remove_dir(&mount).unwrap();
+    until_told(&machine, &web, "blue\nasked\nred\n").await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_be_written_holds_up_only_the_containers_that_mount_it() {
+    let machine = Machine::new().await;
+    let other = format!("{ENV}  - name: other\n    command: [sh, -c, \"cat data/password >> other; exec sleep 1000\"]\n{VOLUME}");
+    machine.apply(&format!("{MAP}{SECRET}{}", watchful(&other, ""))).await;
+    let (web, _) = machine.running("web").await;
+    until_told(&machine, &web, "blue hunter2\n").await;
+    let in_the_way = machine.folder_of(&web).join("volumes/v/..data.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    machine.apply(&SECRET.replace("hunter2", "correct horse")).await;
+    machine.until_event("FailedMount", "volume v").await;
+    machine.until_event("ConfigChangeUnusable", "container other goes on with what it was told").await;
+    machine.apply(&MAP.replace("blue", "red")).await;
+    until_told(&machine, &web, "blue hunter2\nasked\nred hunter2\n").await;
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let path = machine.folder_of(&web).join("work/other");
+    let again = || std::fs::read_to_string(&path).ok().filter(|text| text == "hunter2correct horse");
+    eventually("the second run of the other container", again).await;
+    machine.finish().await;
+}

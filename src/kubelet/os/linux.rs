@@ -20,6 +20,7 @@ use nix::sys::stat::fstat;
 use crate::kubelet::shim::files::Run;
 
 use super::fence::Places;
+use super::length::Lengths;
 use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Known, Os, Process, Reaped, unix};
 
@@ -84,6 +85,10 @@ impl Os for Host {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
         unix::spawn(command)
+    }
+
+    fn lengths() -> Lengths {
+        program::lengths()
     }
 
     fn own_program() -> io::Result<PathBuf> {

@@ -14,6 +14,7 @@ use nix::libc;
 
 use crate::kubelet::shim::files::Run;
 
+use super::length::Lengths;
 use super::usage::{DiskUsage, MachineUsage, ProcessUsage};
 use super::{Access, Files, Known, Os, Process, Reaped, unix};
 
@@ -63,6 +64,11 @@ impl Os for Host {
         // SAFETY: only system calls that are allowed between fork and exec; nothing is allocated.
         unsafe { command.pre_exec(prepare) };
         unix::spawn(command)
+    }
+
+    fn lengths() -> Lengths {
+        let all = nix::unistd::sysconf(nix::unistd::SysconfVar::ARG_MAX).ok().flatten().and_then(|all| usize::try_from(all).ok());
+        Lengths { all: all.map_or(usize::MAX, |all| all.saturating_sub(unix::LENGTH_APART)), ..Lengths::NO_BOUND }
     }
 
     fn processes() -> io::Result<Vec<Process>> {

@@ -14,9 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::shim::files::{Cause, Run};
 use fence::Places;
+use length::Lengths;
 use usage::{DiskUsage, MachineUsage, ProcessUsage};
 
 pub(crate) mod fence;
+pub(crate) mod length;
 pub(crate) mod usage;
 
 #[cfg(unix)]
@@ -269,6 +271,11 @@ pub(crate) trait Os {
     /// Starts a shim, which outlives this process.
     fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
         command.spawn()
+    }
+
+    /// How much a program can be told at its start.
+    fn lengths() -> Lengths {
+        Lengths::NO_BOUND
     }
 
     /// The next child that has ended, without waiting.

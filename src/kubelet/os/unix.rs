@@ -34,6 +34,9 @@ use super::usage::DiskUsage;
 use super::{Heard, Reaped};
 use crate::api::capability;
 
+/// What a program is told at its start besides arguments and variables, in bytes: its own name, and more.
+pub(super) const LENGTH_APART: usize = 8 * 1024;
+
 /// The functions of `Os` that are the same on both: items of its implementations, which import what they name.
 macro_rules! shared {
     () => {

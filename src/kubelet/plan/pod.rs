@@ -79,6 +79,8 @@ pub(crate) struct ObservedContainer {
     /// What of the ConfigMaps and Secrets that its run was told has changed since, if that matters and it could be started with what holds now; as a
     /// sentence about the container.
     pub(crate) changed: Option<String>,
+    /// Until when its run goes on in spite of that, since the next one could not be started when that was tried.
+    pub(crate) held_until: Option<Timestamp>,
 }
 
 /// What probes have come to in one run of a container. Kept in the pod's folder for the next kubelet.

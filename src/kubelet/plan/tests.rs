@@ -40,6 +40,7 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
             health: Health::default(),
             is_ending: false,
             changed: None,
+            held_until: None,
         }],
     }
 }

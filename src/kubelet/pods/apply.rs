@@ -8,19 +8,19 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::entry::{Entry, PORT_TAKEN};
-use super::{Links, Pods};
+use super::{Links, Pods, changes};
 use crate::api::v1::{EventType, Pod, PodStatus, Service};
 use crate::api::{ObjectKey, Resource, Role};
 use crate::client::{Backoff, Cached, Client, DeleteOptions, subject};
 use crate::error::{Error, Result};
 use crate::kubelet::configuration::Lacking;
 use crate::kubelet::environment::{self, Surroundings};
-use crate::kubelet::plan::{Action, Attempt, ObservedRun, Plan, Why};
+use crate::kubelet::os::{Host, Os};
+use crate::kubelet::plan::{Action, Attempt, Plan};
 use crate::kubelet::ports::PortTaken;
 use crate::kubelet::report::status_object;
 use crate::kubelet::shim::files::Run;
 use crate::kubelet::static_pods::is_static;
-use crate::kubelet::status::CONFIG_CHANGED;
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::volumes::Volumes;
 use crate::kubelet::{lifecycle, limits};
@@ -41,7 +41,7 @@ impl Pods {
                     starts.extend(self.ready_to_start(uid, container, *attempt, now)?);
                     true
                 }
-                Action::End { container, attempt, why } => self.end(uid, container, *attempt, why)?,
+                Action::End { container, attempt, why } => self.end(uid, container, *attempt, why, now)?,
                 Action::AskAgain => self.ask_again(uid)?,
                 Action::MarkLost => self.mark_lost(uid)?,
                 Action::Drain => self.drain(uid),
@@ -81,11 +81,8 @@ impl Pods {
         let folder = self.links.root.pod(uid);
         let refreshed = Volumes { pod, folder: &folder, configuration: &entry.configuration }.refresh();
         let told = |reason, note: String| self.links.recorder.event(subject(pod), EventType::Warning, reason, note);
-        for (container, why) in unusable_by_running(entry) {
-            told(
-                "ConfigChangeUnusable",
-                format!("container {container} goes on with what it was told, since it could not be started now: {why}"),
-            );
+        for (container, why) in changes::unusable_by_running(entry) {
+            told(changes::UNUSABLE, changes::goes_on(container, why));
         }
         let refreshed = refreshed.map_err(|error| error.to_string());
         let kept =
@@ -148,21 +145,6 @@ impl Pods {
             wakes.pod(&uid);
         });
         Ok(())
-    }
-
-    fn end(&mut self, uid: &PodUid, container: &str, attempt: u32, why: &Why) -> io::Result<bool> {
-        let Some(entry) = self.entries.get(uid) else { return Ok(true) };
-        let grace = entry.observed.as_ref().map(|observed| observed.grace).unwrap_or_default();
-        let (reason, superseded, what, why) = match why {
-            Why::Unhealthy(why) => ("Killing", None, "end", why),
-            Why::Changed(why) => (CONFIG_CHANGED, Some(why), "end, and started again", why),
-        };
-        self.links.processes.end(uid, container, attempt, grace, superseded)?;
-        if let Some(pod) = &entry.pod {
-            let note = format!("container {container} is asked to {what} within {} s: {why}", grace.as_secs());
-            self.links.recorder.event(subject(pod), EventType::Normal, reason, note);
-        }
-        Ok(true)
     }
 
     fn drain(&self, uid: &PodUid) -> bool {
@@ -237,6 +219,8 @@ impl Links {
         let env = environment::environment(container, services.iter().map(|service| &**service), &surroundings);
         let env = env.map_err(|lacking| ("CreateContainerConfigError", lacking))?;
         let working_dir = if container.working_dir.is_empty() { folder.work() } else { container.working_dir.clone().into() };
+        let command = environment::command(container, &env);
+        Host::lengths().check(&command, &env).map_err(|why| ("CreateContainerConfigError", Lacking::Missing(why)))?;
         let places = self.processes.places();
         let limits = limits::of(container).of(places.enforced());
         let ending = lifecycle::ending(container, &entry.ports, self.host_ip);
@@ -245,7 +229,7 @@ impl Links {
             container: name.to_owned(),
             attempt: attempt.number,
             streak: attempt.streak,
-            command: environment::command(container, &env),
+            command,
             program: environment::program(container).cloned(),
             env,
             working_dir,
@@ -261,18 +245,6 @@ impl Links {
             ..Run::default()
         }))
     }
-}
-
-/// The containers that run and could not be started with what holds now, and why.
-fn unusable_by_running(entry: &Entry) -> impl Iterator<Item = (&String, &String)> {
-    let runs = |name: &str| {
-        entry
-            .observed
-            .as_ref()
-            .and_then(|observed| observed.get(name))
-            .is_some_and(|known| matches!(known.run, ObservedRun::Running { .. }))
-    };
-    entry.to_tell.unusable.iter().filter(move |(name, _)| runs(name))
 }
 
 /// As a container that waits tells it.

@@ -13,7 +13,7 @@ use super::health::{self, AllHealth};
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration, Lacking};
-use crate::kubelet::observe::Blocked;
+use crate::kubelet::observe::{Blocked, Held};
 use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
 use crate::kubelet::shim::files::{Failure, PodFolder};
 use crate::kubelet::told::{Told, told_to_all};
@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) to_tell: ToldNow,
     /// Containers that can't be asked for, since something that they need can't be had.
     pub(super) blocked: BTreeMap<String, Blocked>,
+    /// Containers whose runs go on in spite of a change.
+    pub(super) held: BTreeMap<String, Held>,
     /// What probes say of its containers, as of the last look.
     pub(super) health: AllHealth,
     /// What of that is in the folder.
@@ -166,6 +168,7 @@ impl Entry {
     pub(super) fn learn(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
         if self.configuration.learn(key, object) {
             self.refresh = None;
+            self.held.clear();
             self.blocked.retain(|_, blocked| blocked.reason == PORT_TAKEN);
         }
     }
@@ -236,6 +239,16 @@ impl Entry {
         let retry_at = time::after(now, OWN_BACKOFF.wait(tries));
         let blocked = Blocked { next, reason, message, retry_at, tries: tries.saturating_add(1) };
         self.blocked.insert(container.to_owned(), blocked);
+    }
+
+    /// A run goes on in spite of a change; the next try is later each time. True if nobody has been told why yet.
+    pub(super) fn hold(&mut self, container: &str, why: &str, now: &Timestamp) -> bool {
+        let before = self.held.get(container);
+        let tries = before.map_or(0, |held| held.tries);
+        let is_news = before.is_none_or(|held| held.why != why);
+        let held = Held { until: time::after(now, OWN_BACKOFF.wait(tries)), why: why.to_owned(), tries: tries.saturating_add(1) };
+        self.held.insert(container.to_owned(), held);
+        is_news
     }
 
     /// Something could not be done; the next try is later each time.

@@ -11,7 +11,7 @@ fn ended(cause: Cause) -> Ended {
 }
 
 fn container(run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false, changed: None }
+    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false, changed: None, held_until: None }
 }
 
 fn finished(cause: Cause) -> ObservedContainer {

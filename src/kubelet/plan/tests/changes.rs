@@ -52,48 +52,62 @@ fn what_was_ended_for_a_change_starts_at_once_and_has_not_failed() {
 }
 
 #[test]
-fn nothing_is_ended_before_the_folder_is_up_to_date_and_that_holds_up_nothing_else() {
+fn a_folder_that_cannot_be_brought_up_to_date_holds_up_nothing_by_itself() {
     let mut desired = wanted(RestartPolicy::Always);
     desired.containers.push(container("other", Role::Main, RestartPolicy::Always));
     let outdated = ObservedPod { is_outdated: true, ..changed(running(0)) };
-    check(Some(&desired), Some(&outdated), "configure, start other (0)", None);
+    // Of what a container mounts itself is made sure before it is ended.
+    check(Some(&desired), Some(&outdated), "configure, end main (0), start other (0)", None);
     let retried = |offset| ObservedPod { refresh_at: Some(at(offset)), ..outdated.clone() };
-    check(Some(&desired), Some(&retried(2_000)), "start other (0)", Some(2_000));
-    check(Some(&desired), Some(&retried(0)), "configure, start other (0)", None);
-    check(Some(&desired), Some(&retried(3_600_000)), "configure, start other (0)", None);
-    let mut unhealthy = retried(2_000);
-    unhealthy.containers[0].health.failure = Some("its liveness probe failed".to_owned());
-    check(Some(&wanted(RestartPolicy::Always)), Some(&unhealthy), "end main (0)", Some(2_000));
+    check(Some(&desired), Some(&retried(2_000)), "end main (0), start other (0)", Some(2_000));
+    check(Some(&desired), Some(&retried(0)), "configure, end main (0), start other (0)", None);
+    check(Some(&desired), Some(&retried(3_600_000)), "configure, end main (0), start other (0)", None);
 }
 
 #[test]
-fn between_two_ends_for_changes_are_five_seconds() {
-    let desired = wanted(RestartPolicy::Always);
-    let again = |age: i64| {
-        let mut observed = changed(ObservedRun::Running { attempt: attempt(2, 0), pid: 7, started_at: NOW - age });
-        let ObservedRun::Ended { ended, .. } = superseded(ended(attempt(1, 0), Cause::Signaled(15), Duration::ZERO, age)) else {
-            unreachable!()
-        };
-        observed.containers[0].previous = Some(ended);
+fn a_run_whose_next_one_could_not_be_started_goes_on_until_that_is_tried_again() {
+    let mut desired = wanted(RestartPolicy::Always);
+    desired.containers.push(container("other", Role::Main, RestartPolicy::Always));
+    let held = |offset| {
+        let mut observed = changed(running(0));
+        observed.containers[0].held_until = Some(at(offset));
         observed
     };
-    check(Some(&desired), Some(&again(1_000)), "", Some(4_000));
-    check(Some(&desired), Some(&again(5_000)), "end main (2)", None);
-    check(Some(&desired), Some(&again(-1)), "end main (2)", None);
-    // What ended by itself before is none of a row.
-    let mut first = again(1_000);
-    first.containers[0].previous.as_mut().unwrap().superseded = None;
-    check(Some(&desired), Some(&first), "end main (2)", None);
+    check(Some(&desired), Some(&held(2_000)), "start other (0)", Some(2_000));
+    check(Some(&desired), Some(&held(0)), "end main (0), start other (0)", None);
+    check(Some(&desired), Some(&held(3_600_000)), "end main (0), start other (0)", None);
+    let mut unhealthy = held(2_000);
+    unhealthy.containers[0].health.failure = Some("its liveness probe failed".to_owned());
+    check(Some(&wanted(RestartPolicy::Always)), Some(&unhealthy), "end main (0)", None);
 }
 
 #[test]
-fn a_container_that_waits_for_its_back_off_is_started_at_once_with_what_holds_now() {
-    let waits = |policy, cause| (wanted(policy), changed(ended(attempt(7, 7), cause, Duration::ZERO, 0)));
-    let (desired, observed) = waits(RestartPolicy::Always, Cause::Exited(1));
+fn from_a_start_to_the_next_one_for_a_change_are_five_seconds_whatever_ended_the_run_before() {
+    let desired = wanted(RestartPolicy::Always);
+    let again = |number: u32, age: i64| changed(ObservedRun::Running { attempt: attempt(number, 0), pid: 7, started_at: NOW - age });
+    check(Some(&desired), Some(&again(2, 1_000)), "", Some(4_000));
+    check(Some(&desired), Some(&again(2, 5_000)), "end main (2)", None);
+    check(Some(&desired), Some(&again(2, -1)), "end main (2)", None);
+    check(Some(&desired), Some(&again(0, 1_000)), "end main (0)", None);
+}
+
+#[test]
+fn a_container_that_waits_for_its_back_off_is_started_with_what_holds_now_but_not_at_each_change_of_many() {
+    let waits = |policy, cause, ago| (wanted(policy), changed(ended(attempt(7, 7), cause, Duration::ZERO, ago)));
+    let (desired, observed) = waits(RestartPolicy::Always, Cause::Exited(1), 5_000);
     check(Some(&desired), Some(&observed), "start main (8)", None);
+    let (desired, observed) = waits(RestartPolicy::Always, Cause::Exited(1), 1_000);
+    check(Some(&desired), Some(&observed), "", Some(4_000));
+    let (desired, observed) = waits(RestartPolicy::Always, Cause::Exited(1), -1_000);
+    check(Some(&desired), Some(&observed), "start main (8)", None);
+    // A back-off that is over sooner is.
+    let mut first = changed(ended(attempt(0, 0), Cause::Exited(1), Duration::ZERO, 200));
+    check(Some(&desired), Some(&first), "", Some(800));
+    first.containers[0].run = ended(attempt(0, 0), Cause::Exited(1), Duration::ZERO, 1_000);
+    check(Some(&desired), Some(&first), "start main (1)", None);
     // What has ended for good has.
     for (policy, cause) in [(RestartPolicy::Never, Cause::Exited(1)), (RestartPolicy::OnFailure, Cause::Exited(0))] {
-        let (desired, observed) = waits(policy, cause);
+        let (desired, observed) = waits(policy, cause, 5_000);
         check(Some(&desired), Some(&observed), "", None);
     }
 }

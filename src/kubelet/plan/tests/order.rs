@@ -25,6 +25,7 @@ fn with(runs: &[(&str, ObservedRun)]) -> ObservedPod {
         health: Health::default(),
         is_ending: false,
         changed: None,
+        held_until: None,
     });
     let lives = |run: &ObservedRun| matches!(run, ObservedRun::Running { .. } | ObservedRun::Starting(_));
     ObservedPod { containers: containers.collect(), ..seen(running(0), runs.iter().any(|(_, run)| lives(run))) }

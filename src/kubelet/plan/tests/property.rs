@@ -38,6 +38,7 @@ impl World {
                         health: Health::default(),
                         is_ending: false,
                         changed: None,
+                        held_until: None,
                     });
                 }
                 Action::End { container, why, .. } => {
@@ -168,7 +169,8 @@ fn any_health() -> impl Strategy<Value = Health> {
 
 fn any_observed() -> impl Strategy<Value = ObservedPod> {
     let changed = proptest::option::weighted(0.3, Just("what it uses has changed".to_owned()));
-    let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>(), changed), 0..4);
+    let held_until = proptest::option::weighted(0.1, (-2_000..2_000_i64).prop_map(at));
+    let runs = proptest::collection::vec((0..3_usize, any_run(), any_health(), any::<bool>(), changed, held_until), 0..4);
     let refresh_at = proptest::option::weighted(0.2, (-2_000..2_000_i64).prop_map(at));
     let stopping = proptest::option::weighted(0.2, (0..60_u64).prop_map(Duration::from_secs));
     let (is_out_of_reach, is_desired_lost) = (proptest::bool::weighted(0.1), proptest::bool::weighted(0.1));
@@ -176,10 +178,10 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
     (flags, refresh_at, stopping, runs).prop_map(|(flags, refresh_at, stopping, runs)| {
         let (is_guarded, is_outdated, is_out_of_reach, is_desired_lost) = flags;
         let mut containers: Vec<ObservedContainer> = Vec::new();
-        for (index, run, health, is_ending, changed) in runs {
+        for (index, run, health, is_ending, changed, held_until) in runs {
             let name = ["a", "b", "c"][index].to_owned();
             if containers.iter().all(|known| known.name != name) {
-                containers.push(ObservedContainer { name, run, previous: None, health, is_ending, changed });
+                containers.push(ObservedContainer { name, run, previous: None, health, is_ending, changed, held_until });
             }
         }
         ObservedPod {
