@@ -155,7 +155,8 @@ fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
     runs.iter().any(|run| run.container == container && run.attempt > attempt)
 }
 
-fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
+/// What a shim has written of a container, by itself.
+pub(crate) fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
     let attempt = Attempt { number: state.attempt, streak: state.streak };
     let run = match &state.stage {
         Stage::Running { pid, started_at, .. } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },

@@ -2,9 +2,12 @@
 
 use prost_types::Timestamp;
 
+use super::observe;
 use super::phase;
-use super::shim::files::{ContainerState, Ended, Stage, State};
+use super::plan::{DesiredContainer, DesiredPod, ObservedRun, next_start};
+use super::shim::files::{Cause, ContainerState, Ended, Stage, State};
 use super::status;
+use crate::api::Role;
 use crate::api::v1::{ContainerStateTerminated, ContainerStatus, PodStatus, container_state};
 use crate::time;
 
@@ -17,6 +20,26 @@ pub(crate) fn recall(told: &PodStatus) -> State {
         containers.retain(|container| matches!(container.stage, Stage::Ended(_)));
     }
     State { containers, ..State::default() }
+}
+
+/// What init containers have done is gone with the pod's folder: they are to be run again before its main containers, unless those have ended for good.
+pub(crate) fn undo_inits(state: &mut State, desired: &DesiredPod) {
+    let is_over = |container: &DesiredContainer| {
+        let known = state.get(&container.name).map(observe::known);
+        known.is_some_and(|known| next_start(container, Some(&known), true).is_none() && matches!(known.run, ObservedRun::Ended { .. }))
+    };
+    let mut main = desired.containers.iter().filter(|container| container.role == Role::Main);
+    if desired.is_finished || main.all(is_over) {
+        return;
+    }
+    for container in desired.containers.iter().filter(|container| container.role == Role::Init) {
+        let known = state.containers.iter_mut().find(|known| known.name == container.name);
+        if let Some(Stage::Ended(ended)) = known.map(|known| &mut known.stage)
+            && ended.cause == Cause::Exited(0)
+        {
+            ended.cause = Cause::Undone;
+        }
+    }
 }
 
 fn container(told: &ContainerStatus) -> Option<ContainerState> {
@@ -53,12 +76,9 @@ fn millis(time: Option<&Timestamp>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Role;
     use crate::api::v1::{PodPhase, RestartPolicy};
-    use crate::kubelet::observe;
-    use crate::kubelet::plan::{DesiredContainer, DesiredPod, OWN_BACKOFF, from_millis};
+    use crate::kubelet::plan::{OWN_BACKOFF, from_millis};
     use crate::kubelet::runtime::Found;
-    use crate::kubelet::shim::files::Cause;
     use crate::kubelet::status::{Facts, status};
 
     /// What is told of a container that is always started again.
@@ -79,7 +99,7 @@ mod tests {
     #[test]
     fn what_was_told_of_a_run_is_known_again() {
         let start_failed = Cause::StartFailed { code: 127, message: "none".into() };
-        for cause in [Cause::Exited(0), Cause::Exited(7), Cause::Signaled(15), Cause::OomKilled, Cause::Lost, start_failed] {
+        for cause in [Cause::Exited(0), Cause::Exited(7), Cause::Signaled(15), Cause::OomKilled, Cause::Lost, Cause::Undone, start_failed] {
             let ended = Ended { cause, started_at: 1_000, finished_at: 2_000, superseded: None };
             let running = Stage::Running { pid: 42, started_at: 3_000, start_time: None };
             for known in [state(4, Stage::Ended(ended.clone()), None), state(5, running, Some(ended))] {
@@ -94,5 +114,53 @@ mod tests {
         let mut old = told(&state(0, Stage::Running { pid: 42, started_at: 3_000, start_time: None }, None));
         old.set_phase(PodPhase::Succeeded);
         assert_eq!(recall(&old), State::default());
+    }
+
+    #[test]
+    fn without_its_folder_a_pods_init_containers_run_again_unless_its_main_ones_have_ended_for_good() {
+        use RestartPolicy::{Always, Never, OnFailure};
+        let container = |name: &str, role, policy| DesiredContainer { name: name.into(), role, policy, backoff: OWN_BACKOFF };
+        let known = |name: &str, cause: Cause| {
+            let stage = Stage::Ended(Ended { cause, started_at: 1_000, finished_at: 2_000, superseded: None });
+            ContainerState { name: name.into(), attempt: 3, streak: 0, stage, previous: None }
+        };
+        // How the main containers are to be restarted and have ended, if they have begun; how the init container has ended; and how it is taken then.
+        let (ok, failed) = (Cause::Exited(0), Cause::Exited(1));
+        let cases: [(&[(RestartPolicy, Option<Cause>)], Cause, Cause); 9] = [
+            (&[(Always, Some(Cause::Lost))], ok.clone(), Cause::Undone),
+            (&[(OnFailure, Some(Cause::Lost))], ok.clone(), Cause::Undone),
+            (&[(Never, None)], ok.clone(), Cause::Undone),
+            (&[(Never, Some(Cause::Lost))], ok.clone(), ok.clone()),
+            (&[(OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
+            (&[(Never, Some(failed.clone())), (OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
+            (&[(Never, Some(ok.clone())), (OnFailure, Some(failed.clone()))], ok.clone(), Cause::Undone),
+            (&[(Always, None)], failed.clone(), failed),
+            (&[(Always, None)], Cause::Lost, Cause::Lost),
+        ];
+        for (number, (mains, init, expected)) in cases.into_iter().enumerate() {
+            let mut containers = vec![container("init", Role::Init, OnFailure), container("sidecar", Role::Sidecar, Always)];
+            let mut state = State { containers: vec![known("init", init), known("sidecar", Cause::Exited(0))], ..State::default() };
+            for (index, (policy, cause)) in mains.iter().enumerate() {
+                let name = format!("main{index}");
+                containers.push(container(&name, Role::Main, *policy));
+                state.containers.extend(cause.clone().map(|cause| known(&name, cause)));
+            }
+            let desired = DesiredPod { containers, deleted: None, is_finished: false, obstacle: None, unenforced: None };
+            let before = state.clone();
+            undo_inits(&mut state, &desired);
+            assert_eq!(state.get("init"), Some(&known("init", expected.clone())), "{number}");
+            assert_eq!(state.containers[1..], before.containers[1..], "{number}");
+            let observed = observe::observed_alone(&Found { state: state.clone(), ..Found::default() });
+            let again = next_start(&desired.containers[0], observed.get("init"), false);
+            assert_eq!(
+                again.map(|(next, due)| (next.number, due.is_none())),
+                match expected {
+                    Cause::Exited(0) => None,
+                    // At once, as another run.
+                    Cause::Undone => Some((4, true)),
+                    _ => Some((4, false)),
+                }
+            );
+        }
     }
 }

@@ -208,6 +208,7 @@ fn terminated(ended: &Ended, failure: Option<&str>) -> ContainerStateTerminated 
         Cause::OomKilled => (OOM_KILLED, OOM_KILLED - 128, OUT_OF_MEMORY),
         Cause::StartFailed { code, .. } => (*code, 0, START_ERROR),
         Cause::Lost => (LOST, 0, NOBODY_SAW),
+        Cause::Undone => (0, 0, UNDONE),
     };
     ContainerStateTerminated {
         exit_code,
@@ -229,6 +230,7 @@ pub(crate) fn cause(told: &ContainerStateTerminated) -> Cause {
         (OUT_OF_MEMORY, _) => Cause::OomKilled,
         (START_ERROR, _) => Cause::StartFailed { code: told.exit_code, message: told.message.clone() },
         (NOBODY_SAW, _) => Cause::Lost,
+        (UNDONE, _) => Cause::Undone,
         (_, 0) => Cause::Exited(told.exit_code),
         (_, signal) => Cause::Signaled(signal),
     }
@@ -236,6 +238,7 @@ pub(crate) fn cause(told: &ContainerStateTerminated) -> Cause {
 
 const OUT_OF_MEMORY: &str = "OOMKilled";
 const NOBODY_SAW: &str = "Lost";
+const UNDONE: &str = "Undone";
 
 fn describe(cause: &Cause) -> String {
     match cause {
@@ -246,6 +249,7 @@ fn describe(cause: &Cause) -> String {
         Cause::Lost => {
             "nobody saw how it ended: its supervisor was killed, its folder was removed, or the machine was restarted".to_owned()
         }
+        Cause::Undone => "it had ended well, and what it had done is gone with the pod's folder".to_owned(),
     }
 }
 

@@ -5,7 +5,9 @@ use std::process::Command;
 
 use bluebird::api::Resource;
 use bluebird::api::v1::container_state::State;
-use bluebird::api::v1::{ClusterEvent, Pod, PodPhase, RestartPolicy};
+use bluebird::api::v1::{
+    ClusterEvent, Container, EmptyDirVolumeSource, Pod, PodPhase, PodSpec, RestartPolicy, Volume, VolumeMount, volume,
+};
 
 use crate::limits::limited;
 use crate::machine::{FOREVER, Machine, main_status, phase, pid, script, terminated};
@@ -91,6 +93,52 @@ async fn a_pod_whose_folder_is_removed_is_lost_and_started_again_and_never_runs_
     assert_eq!((pid(&machine.get("other").await.unwrap()), is_alive(other)), (Some(other), true), "what nobody has touched runs on");
     machine.delete("victim", None).await;
     machine.until_gone("victim").await;
+    machine.finish().await;
+}
+
+/// What init containers have made is gone with the folder: they make it again before the main container comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_lost_its_folder_runs_its_init_containers_again_before_its_main_ones() {
+    let mut machine = Machine::new().await;
+    let inits = machine.folder.path().join("inits");
+    let mounting = |container: Container| Container {
+        volume_mounts: vec![VolumeMount { name: "data".into(), mount_path: "data".into() }],
+        ..container
+    };
+    let init = mounting(script("init", &format!("echo seed > data/seed; echo run >> {}", inits.display())));
+    let sidecar = Container { restart_policy: RestartPolicy::Always.into(), ..mounting(script("sidecar", FOREVER)) };
+    let volume = Volume { name: "data".into(), source: Some(volume::Source::EmptyDir(EmptyDirVolumeSource {})) };
+    let spec = PodSpec {
+        init_containers: vec![init, sidecar],
+        containers: vec![mounting(script("main", &format!("[ -e data/seed ] || exit 9; {FOREVER}")))],
+        volumes: vec![volume],
+        ..PodSpec::default()
+    };
+    let pod = machine.create_spec("web", spec).await;
+    machine.running("web").await;
+    for (count, when) in [(1, "alive"), (2, "dead"), (3, "killed before it had recorded the loss")] {
+        if when == "alive" {
+            std::fs::remove_dir_all(machine.folder_of(&pod)).unwrap();
+            nudge(&machine, "web").await;
+        } else {
+            machine.kill_kubelet().await;
+            let kept = std::fs::read(machine.folder_of(&pod).join("pod.binpb")).unwrap();
+            std::fs::remove_dir_all(machine.folder_of(&pod)).unwrap();
+            if when != "dead" {
+                std::fs::create_dir(machine.folder_of(&pod)).unwrap();
+                std::fs::write(machine.folder_of(&pod).join("pod.binpb"), kept).unwrap();
+            }
+            machine.start_kubelet().await;
+        }
+        let (pod, _) = machine.until_running_again("web", count).await;
+        let status = pod.status.as_ref().unwrap();
+        let ended = status.container_statuses[0].last_termination.as_ref().unwrap();
+        assert_eq!((ended.reason.as_str(), ended.exit_code), ("Lost", 137), "it never ran without what it needs: {when}");
+        let [init, sidecar] = status.init_container_statuses.as_slice() else { panic!("{status:?}") };
+        assert_eq!((init.restart_count, sidecar.restart_count), (count, count), "{when}");
+        assert_eq!(init.last_termination.as_ref().unwrap().reason, "Undone", "{when}");
+        assert_eq!(std::fs::read_to_string(&inits).unwrap().lines().count(), 1 + count as usize, "{when}");
+    }
     machine.finish().await;
 }
 

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 
 use super::pod::{Attempt, DesiredContainer, ObservedContainer, ObservedRun};
 use crate::api::v1::RestartPolicy;
-use crate::kubelet::shim::files::Ended;
+use crate::kubelet::shim::files::{Cause, Ended};
 use crate::time;
 
 /// How long an ended container waits before it is started again.
@@ -47,7 +47,7 @@ pub(crate) fn next_start(
         ObservedRun::Starting(attempt) => (!is_guarded).then_some((*attempt, None)),
         ObservedRun::Running { .. } => None,
         ObservedRun::Ended { attempt, ended } => {
-            if ended.superseded.is_some() {
+            if ended.superseded.is_some() || ended.cause == Cause::Undone {
                 // It was no failure.
                 let (next, _) = restart(&desired.backoff, *attempt, ended);
                 return Some((Attempt { streak: next.streak.saturating_sub(1), ..next }, None));

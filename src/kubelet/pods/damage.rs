@@ -13,7 +13,7 @@ use crate::api::v1::{EventType, Service};
 use crate::client::{Cached, subject};
 use crate::kubelet::observe;
 use crate::kubelet::plan::{Attempt, ObservedRun};
-use crate::kubelet::recall::recall;
+use crate::kubelet::recall::{recall, undo_inits};
 use crate::kubelet::runtime::{Damage, Found};
 use crate::kubelet::shim::files::{Run, State};
 use crate::kubelet::static_pods::is_static;
@@ -48,7 +48,15 @@ impl Links {
     /// What there is of a pod, where files that are gone or damaged are made up for by what the apiserver was told.
     pub(super) fn find(&self, uid: &PodUid, entry: &mut Entry) -> io::Result<Option<Found>> {
         let looked = self.processes.look(uid);
-        let is_gone = matches!(&looked, Ok(None)) && (entry.was_here() || self.was_told_of(uid, entry));
+        let is_gone = match &looked {
+            Ok(None) => entry.was_here() || self.was_told_of(uid, entry),
+            // A kubelet that was killed before it had recorded that has left a new folder, or the beginning of one.
+            Ok(Some(found)) => {
+                let is_new = found.damage.is_state_lost && !entry.is_prepared;
+                is_new && !found.is_guarded && !entry.has_shim() && self.was_told_of(uid, entry)
+            }
+            Err(_) => false,
+        };
         let is_away = matches!(&looked, Ok(Some(found)) if found.damage.is_out_of_reach);
         if is_gone || is_away || looked.is_err() && self.gives_up(entry) {
             if !entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach) {
@@ -110,8 +118,13 @@ impl Pods {
     pub(super) fn mark_lost(&mut self, uid: &PodUid) -> io::Result<bool> {
         let Some(entry) = self.entries.get(uid) else { return Ok(true) };
         self.links.processes.kill_lost(uid)?;
-        if !entry.is_to_go() {
-            self.links.processes.record_lost(uid, self.links.recall(uid, entry))?;
+        if let Some(desired) = entry.desired.as_ref().filter(|_| !entry.is_to_go()) {
+            let mut known = self.links.recall(uid, entry);
+            known.mark_lost(time::millis(&self.links.clock.now()));
+            if entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach) {
+                undo_inits(&mut known, desired);
+            }
+            self.links.processes.record_lost(uid, known)?;
         }
         Ok(true)
     }

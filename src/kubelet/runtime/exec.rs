@@ -311,7 +311,7 @@ impl From<Cause> for ExecEnd {
             Cause::Signaled(signal) => Self { code: 128_i32.saturating_add(signal), message: format!("ended by signal {signal}") },
             Cause::OomKilled => Self { code: OOM_KILLED, message: "it reached its limit of memory".to_owned() },
             Cause::StartFailed { code, message } => Self { code, message },
-            Cause::Lost => Self { code: 255, message: "nobody saw how it ended".to_owned() },
+            Cause::Lost | Cause::Undone => Self { code: 255, message: "nobody saw how it ended".to_owned() },
         }
     }
 }
@@ -324,6 +324,7 @@ fn how(cause: &Cause) -> String {
         Cause::OomKilled => "was killed at its limit of memory".to_owned(),
         Cause::StartFailed { message, .. } => format!("could not be started: {message}"),
         Cause::Lost => "has ended; nobody saw how".to_owned(),
+        Cause::Undone => "has ended, and waits to be run again".to_owned(),
     }
 }
 

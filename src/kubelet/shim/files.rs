@@ -224,6 +224,8 @@ pub(crate) enum Cause {
     },
     /// Its shim was gone before it, so that nobody saw how it ended.
     Lost,
+    /// Of an init container: it had returned 0, and what it had done is gone with the pod's folder. No shim sees that.
+    Undone,
 }
 
 /// The exit code of a container that was killed at its limit of memory: that of a kill.
