@@ -222,9 +222,9 @@ impl Pods {
         Ground { root: self.links.root.clone(), places: self.links.processes.places().clone() }
     }
 
-    /// Whether some process of some pod is still guarded.
+    /// Whether some process of some pod is still guarded, or may run although nobody can see it.
     pub(crate) fn any_runs(&self) -> bool {
-        self.entries.iter().any(|(uid, entry)| self.is_guarded(uid, entry))
+        self.entries.iter().any(|(uid, entry)| self.is_guarded(uid, entry) || self.links.is_gone(uid, entry))
     }
 
     /// The longest grace period of any pod here.
@@ -334,7 +334,7 @@ impl Pods {
         let first = ObjectKey::lower_bound(Kind::Pod, key.namespace());
         let has_pods = self.by_key.range(first..).next().is_some_and(|(pod, _)| pod.namespace() == key.namespace());
         match self.links.cache.get::<Service>(key.namespace(), key.name()) {
-            Some(service) if has_pods => self.services.keep(&service).into_iter().for_each(|file| self.links.unsynced.add(file)),
+            Some(service) if has_pods => self.keep_one(&service),
             Some(_) => {}
             None => self.services.forget(key),
         }
@@ -347,8 +347,14 @@ impl Pods {
             return kept.into_iter().filter_map(|service| Cached::new(Arc::new(service.into_object()))).collect();
         }
         let services = self.links.cache.list_in::<Service>(namespace);
-        services.iter().filter_map(|service| self.services.keep(service)).for_each(|file| self.links.unsynced.add(file));
+        services.iter().for_each(|service| self.keep_one(service));
         services
+    }
+
+    fn keep_one(&mut self, service: &Service) {
+        if self.links.root.check_place().is_ok() {
+            self.services.keep(service).into_iter().for_each(|file| self.links.unsynced.add(file));
+        }
     }
 
     /// Kills what runs of pods whose folders were removed while there was no kubelet: nothing there can be seen or asked, and a pod of the same uid, as that of
@@ -455,7 +461,8 @@ impl Links {
             return;
         }
         let folder = self.root.pod(uid);
-        match Host::make_private_folder(folder.path()).and_then(|()| entry.save_pod(&folder)) {
+        let made = self.root.check_place().and_then(|()| Host::make_private_folder(folder.path()));
+        match made.and_then(|()| entry.save_pod(&folder)) {
             Ok(()) => self.unsynced.add(folder.pod()),
             Err(error) => tracing::warn!(pod = %uid, %error, "the pod can't be kept for the time without an apiserver"),
         }

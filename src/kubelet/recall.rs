@@ -124,18 +124,19 @@ mod tests {
             let stage = Stage::Ended(Ended { cause, started_at: 1_000, finished_at: 2_000, superseded: None });
             ContainerState { name: name.into(), attempt: 3, streak: 0, stage, previous: None }
         };
+        type Main = (RestartPolicy, Option<Cause>);
         // How the main containers are to be restarted and have ended, if they have begun; how the init container has ended; and how it is taken then.
         let (ok, failed) = (Cause::Exited(0), Cause::Exited(1));
-        let cases: [(&[(RestartPolicy, Option<Cause>)], Cause, Cause); 9] = [
-            (&[(Always, Some(Cause::Lost))], ok.clone(), Cause::Undone),
-            (&[(OnFailure, Some(Cause::Lost))], ok.clone(), Cause::Undone),
-            (&[(Never, None)], ok.clone(), Cause::Undone),
-            (&[(Never, Some(Cause::Lost))], ok.clone(), ok.clone()),
-            (&[(OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
-            (&[(Never, Some(failed.clone())), (OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
-            (&[(Never, Some(ok.clone())), (OnFailure, Some(failed.clone()))], ok.clone(), Cause::Undone),
-            (&[(Always, None)], failed.clone(), failed),
-            (&[(Always, None)], Cause::Lost, Cause::Lost),
+        let cases: [(Vec<Main>, Cause, Cause); 9] = [
+            (vec![(Always, Some(Cause::Lost))], ok.clone(), Cause::Undone),
+            (vec![(OnFailure, Some(Cause::Lost))], ok.clone(), Cause::Undone),
+            (vec![(Never, None)], ok.clone(), Cause::Undone),
+            (vec![(Never, Some(Cause::Lost))], ok.clone(), ok.clone()),
+            (vec![(OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
+            (vec![(Never, Some(failed.clone())), (OnFailure, Some(ok.clone()))], ok.clone(), ok.clone()),
+            (vec![(Never, Some(ok.clone())), (OnFailure, Some(failed.clone()))], ok.clone(), Cause::Undone),
+            (vec![(Always, None)], failed.clone(), failed),
+            (vec![(Always, None)], Cause::Lost, Cause::Lost),
         ];
         for (number, (mains, init, expected)) in cases.into_iter().enumerate() {
             let mut containers = vec![container("init", Role::Init, OnFailure), container("sidecar", Role::Sidecar, Always)];

@@ -47,6 +47,23 @@ impl Root {
         }
     }
 
+    /// Makes sure that the folder is where it was: otherwise what is not there now may come back, and what is made there now is lost.
+    ///
+    /// # Errors
+    /// `NotFound` when it was moved, unmounted or removed.
+    pub(crate) fn check_place(&self) -> io::Result<()> {
+        match Host::is_at(&self.lock, &self.path.join("lock"))? {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "the root folder {} was moved, unmounted or removed; its pods are left alone until it is back",
+                    self.path.display()
+                ),
+            )),
+        }
+    }
+
     /// The folder, without links in it: the mark of this kubelet's processes.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -106,6 +123,8 @@ impl Root {
                  give the kubelet that cluster's server, or another root folder",
                 self.path.display()
             ))),
+            // It was asked for before.
+            None if self.check_place().is_err() => Ok(()),
             None => self.write_id("cluster-id", cluster_id),
         }
     }
@@ -152,6 +171,29 @@ mod tests {
         assert!(refusal.to_string().contains("another kubelet uses the root folder"), "{refusal}");
         drop(first);
         Root::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_root_folder_that_was_moved_is_missed_until_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, elsewhere) = (folder.path().join("root"), folder.path().join("elsewhere"));
+        let root = Root::open(&place).unwrap();
+        root.check_place().unwrap();
+        std::fs::rename(&place, &elsewhere).unwrap();
+        root.belongs_to("c1").unwrap();
+        for another in [false, true] {
+            if another {
+                // As an empty folder on which a disk was mounted, and what somebody else may do to it.
+                std::fs::create_dir(&place).unwrap();
+                std::fs::write(place.join("lock"), "").unwrap();
+            }
+            let missed = root.check_place().unwrap_err();
+            assert!(missed.to_string().contains("was moved, unmounted or removed"), "{missed}");
+        }
+        std::fs::remove_dir_all(&place).unwrap();
+        std::fs::rename(&elsewhere, &place).unwrap();
+        root.check_place().unwrap();
+        assert!(!root.has_cluster(), "nothing was written elsewhere");
     }
 
     #[test]

@@ -142,6 +142,65 @@ async fn a_pod_that_lost_its_folder_runs_its_init_containers_again_before_its_ma
     machine.finish().await;
 }
 
+/// The shim of the pod has looked around since the text was there to be said.
+async fn shim_says(folder: &Path, text: &str) {
+    eventually(text, || std::fs::read_to_string(folder.join("shim.log")).ok().filter(|said| said.contains(text))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_run_on_while_their_root_folder_is_moved_or_under_another_disk_and_none_is_started() {
+    let machine = Machine::new().await;
+    let (root, elsewhere) = (machine.root(), machine.folder.path().join("elsewhere"));
+    // Its orphans wake its shim again and again.
+    let busy = "while :; do (setsid true &); sleep 0.05; done";
+    let pod = machine.create("busy", RestartPolicy::Always, vec![script("main", busy)]).await;
+    machine.create("calm", RestartPolicy::Never, vec![script("main", FOREVER)]).await;
+    let pids = [machine.running("busy").await.1, machine.running("calm").await.1];
+    for (number, is_moved) in [true, false].into_iter().enumerate() {
+        let before = std::fs::read_dir(&root).unwrap().count();
+        let disk = match is_moved {
+            true => {
+                std::fs::rename(&root, &elsewhere).unwrap();
+                None
+            }
+            false => match SmallDisk::mount(&root) {
+                Some(disk) => Some(disk),
+                None => break,
+            },
+        };
+        let late = format!("late{number}");
+        machine.create(&late, RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+        for name in ["busy", "calm", &late] {
+            nudge(&machine, name).await;
+            let says = |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.message.contains("was moved, unmounted or removed"));
+            machine.until(name, "told of", says).await;
+        }
+        if is_moved {
+            shim_says(&elsewhere.join("pods").join(&pod.meta().uid), "the pod's folder is not where it was").await;
+        }
+        assert!(!root.join("pods").exists(), "a second root folder was made");
+        assert_eq!(pids.map(is_alive), [true, true]);
+        match disk {
+            Some(disk) => {
+                assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0, "something was made on the other disk");
+                drop(disk);
+            }
+            None => std::fs::rename(&elsewhere, &root).unwrap(),
+        }
+        assert!(std::fs::read_dir(&root).unwrap().count() >= before);
+        machine.running(&late).await;
+        for (name, pid) in ["busy", "calm"].into_iter().zip(pids) {
+            let pod = machine.until(name, "well again", |pod| pod.status.as_ref().is_some_and(|status| status.message.is_empty())).await;
+            assert_eq!((crate::machine::pid(&pod), is_alive(pid)), (Some(pid), true));
+            assert_eq!(main_status(&pod).unwrap().restart_count, 0);
+        }
+    }
+    machine.delete("busy", None).await;
+    machine.until_gone("busy").await;
+    assert!(!is_alive(pids[0]), "it can be asked again");
+    machine.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_whose_folder_was_removed_is_not_gone_before_its_processes() {
     let mut machine = Machine::new().await;

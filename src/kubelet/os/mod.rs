@@ -192,6 +192,12 @@ pub(crate) trait Os {
         path.try_exists()
     }
 
+    /// Whether a file that is open, and is not at its path any more, was removed. Otherwise it may have been moved with a folder above it, or be on a disk
+    /// that was unmounted, and come back.
+    fn is_removed(_file: &File) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Makes a folder, which exists, have exactly these files and whoever `access` says able to read them: all at once where
     /// the node has the capability `volumes.atomic`, else one after the other, each whole. Files that are so already are left alone.
     fn write_files(folder: &Path, files: &Files, access: Access<'_>) -> io::Result<()>;

@@ -100,6 +100,10 @@ macro_rules! shared {
             unix::is_at(file, path)
         }
 
+        fn is_removed(file: &File) -> io::Result<bool> {
+            unix::is_removed(file)
+        }
+
         fn detach() -> io::Result<()> {
             unix::detach()
         }
@@ -316,6 +320,11 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a file that is open has no name left.
+pub(super) fn is_removed(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() == 0)
 }
 
 /// A folder that only its owner can look into: what a pod is told may be secret.

@@ -1,6 +1,7 @@
 //! Pods whose folder somebody has removed, damaged or made unusable behind the kubelet's back.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prost_types::Timestamp;
@@ -88,6 +89,11 @@ impl Links {
         shall_run && !self.recall(uid, entry).containers.is_empty()
     }
 
+    /// A pod that was here has no folder any more: what may run of it is still to be killed.
+    pub(super) fn is_gone(&self, uid: &PodUid, entry: &Entry) -> bool {
+        entry.was_here() && matches!(self.processes.look(uid), Ok(None))
+    }
+
     /// What the apiserver was told of the runs of a pod.
     fn recall(&self, uid: &PodUid, entry: &Entry) -> State {
         entry.pod.as_ref().map(|pod| recall(&self.status_before(uid, pod))).unwrap_or_default()
@@ -95,7 +101,7 @@ impl Links {
 
     /// Whether a pod that is to go could not be looked at for as long as it may take to end.
     fn gives_up(&self, entry: &mut Entry) -> bool {
-        if !entry.is_to_go() {
+        if !entry.is_to_go() && !self.stops_all.load(Ordering::Acquire) {
             return false;
         }
         let grace = entry.desired.as_ref().and_then(|desired| desired.deleted).unwrap_or_else(|| entry.grace());
@@ -178,7 +184,7 @@ impl Pods {
 
     fn ask_to_end(&mut self, uid: &PodUid, grace: Duration, is_asked: bool, now: &Timestamp) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if !self.links.stops_all.load(std::sync::atomic::Ordering::Acquire)
+        if !self.links.stops_all.load(Ordering::Acquire)
             && let Err(error) = entry.save_end(&self.links.root.pod(uid), now)
         {
             // A full disk, or a folder that was made read-only: nothing that may hold up its end.

@@ -251,10 +251,13 @@ impl Entry {
         is_news
     }
 
-    /// Something could not be done; the next try is later each time.
+    /// Something could not be done; the next try is later each time. What fails before its time, since the pod was looked at for another reason, is no try:
+    /// else to tell of it would be a reason to look again.
     pub(super) fn fail(&mut self, message: String, now: &Timestamp) {
-        self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
-        let retry_at = time::after(now, OWN_BACKOFF.wait(self.failures));
+        let retry_at = self.waits_after_failure(now).unwrap_or_else(|| {
+            self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
+            time::after(now, OWN_BACKOFF.wait(self.failures))
+        });
         self.look_again = self.insists_at(now).into_iter().chain([retry_at]).min_by_key(time::millis);
         self.failure = Some((message, retry_at));
     }
@@ -301,6 +304,8 @@ mod tests {
         assert_eq!([waits(&entry, 1_000), waits(&entry, 1_001), waits(&entry, 1_000 - 3_600)], [true, false, false]);
         entry.fail("no space".to_owned(), &at(1_001));
         assert_eq!(entry.waits_after_failure(&at(1_002)), Some(at(1_003)), "the wait doubles");
+        entry.fail("no space".to_owned(), &at(1_002));
+        assert_eq!(entry.failure, Some(("no space".to_owned(), at(1_003))), "looked at for another reason meanwhile");
         // Tried at once after the jump, and then it waits by the new time.
         entry.fail("no space".to_owned(), &at(-2_600));
         assert_eq!(entry.waits_after_failure(&at(-2_599)), Some(at(-2_596)));

@@ -92,7 +92,8 @@ pub(crate) async fn shim_ended(folder: PodFolder) -> io::Result<()> {
 
 const SETTLING: [Duration; 4] = [Duration::from_millis(1), Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
 
-fn is_locked(folder: &PodFolder) -> io::Result<bool> {
+/// Whether somebody else has the lock of a pod.
+pub(crate) fn is_locked(folder: &PodFolder) -> io::Result<bool> {
     let lock = match File::open(folder.lock()) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -45,8 +45,15 @@ impl Processes {
     }
 
     /// Looks at a pod; `None` when there is no trace of it.
+    ///
+    /// # Errors
+    /// When it can't be told: its folder can't be reached, or is not there since all of the root folder isn't.
     pub(crate) fn look(&self, uid: &PodUid) -> io::Result<Option<Found>> {
-        look(&self.root.pod(uid))
+        let found = look(&self.root.pod(uid))?;
+        if found.is_none() {
+            self.root.check_place()?;
+        }
+        Ok(found)
     }
 
     /// Makes the pod's folder.

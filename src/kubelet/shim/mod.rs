@@ -29,7 +29,7 @@ use outputs::Outputs;
 
 use crate::kubelet::os::fence::Fence;
 use crate::kubelet::os::{Bell, Host, Os, Reaped};
-use crate::kubelet::runtime::or_nothing;
+use crate::kubelet::runtime::{is_locked, or_nothing};
 use crate::time::{self, Clock};
 
 /// Between two kills of a tree that doesn't get smaller fast enough.
@@ -173,7 +173,7 @@ impl Shim {
         self.unkillable.clear();
         self.reap()?;
         // Where that can't be told, nothing is known against it.
-        if let Ok(false) = Host::is_at(&self.lock, &self.folder.lock()) {
+        if let Ok(true) = self.is_cut_off() {
             return self.give_up();
         }
         self.fences.values_mut().for_each(|fence| fence.look(Instant::now()));
@@ -206,7 +206,17 @@ impl Shim {
         Ok(Turn::Wait(self.next_turn(is_written)))
     }
 
-    /// The pod's folder is gone, or another shim's by now: nobody can ask this one for anything any more. It ends with all that it guards.
+    /// Whether nobody can ask this shim for anything any more: its lock was removed, or there is another one, which somebody else has. One that is
+    /// merely not there was moved with a folder above it, or its disk unmounted, and may come back.
+    fn is_cut_off(&self) -> io::Result<bool> {
+        if Host::is_at(&self.lock, &self.folder.lock())? {
+            return Ok(false);
+        }
+        complain("the pod's folder is not where it was");
+        Ok(Host::is_removed(&self.lock)? || is_locked(&self.folder)?)
+    }
+
+    /// The pod's folder is gone, or another shim's by now. This one ends with all that it guards.
     fn give_up(&mut self) -> io::Result<Turn> {
         complain("the pod's folder is gone");
         if self.has_children {
