@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a backend that refused a connection comes after all others, at first and, twice as long each time, at most: it may only just have started.
 const AVOIDED_FOR: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -35,6 +37,8 @@ struct Backend {
     open: usize,
     last_turn: u64,
     avoided: Option<Avoided>,
+    /// Of each connection of which it may not have taken notice yet there is a token.
+    fresh: TaskTracker,
 }
 
 /// It comes after all others.
@@ -45,17 +49,32 @@ struct Avoided {
 }
 
 impl Balancer {
-    /// From now on only these get new connections.
-    pub(super) fn set(&mut self, addresses: &[SocketAddr]) {
+    /// From now on only these get new connections. Of those that don't any more, gives what ends when they know of all that they were given.
+    pub(super) fn set(&mut self, addresses: &[SocketAddr]) -> Vec<TaskTracker> {
+        let mut left = Vec::new();
         for backend in &mut self.backends {
-            backend.routed = addresses.contains(&backend.address);
+            let is_routed = addresses.contains(&backend.address);
+            if backend.routed && !is_routed {
+                backend.fresh.close();
+                left.push(std::mem::take(&mut backend.fresh));
+            }
+            backend.routed = is_routed;
         }
         for address in addresses {
             if !self.backends.iter().any(|backend| backend.address == *address) {
-                self.backends.push(Backend { address: *address, routed: true, open: 0, last_turn: 0, avoided: None });
+                self.backends.push(Backend {
+                    address: *address,
+                    routed: true,
+                    open: 0,
+                    last_turn: 0,
+                    avoided: None,
+                    fresh: TaskTracker::new(),
+                });
             }
         }
         self.backends.retain(|backend| backend.routed || backend.open > 0);
+        left.retain(|fresh| !fresh.is_empty());
+        left
     }
 
     /// Who is next, except those that were tried already. Its connection counts as open until [`Balancer::ended`].
@@ -69,16 +88,11 @@ impl Balancer {
         Some(next.address)
     }
 
-    /// Whether a connection to it, picked before, may still be used.
-    pub(super) fn is_routed(&self, address: SocketAddr) -> bool {
-        self.backends.iter().any(|backend| backend.routed && backend.address == address)
-    }
-
-    /// It took a connection.
-    pub(super) fn answered(&mut self, address: SocketAddr) {
-        if let Some(backend) = self.find(address) {
-            backend.avoided = None;
-        }
+    /// It took a connection, picked before. Gives its token; `None` if the connection may not be used any more.
+    pub(super) fn answered(&mut self, address: SocketAddr) -> Option<TaskTrackerToken> {
+        let backend = self.find(address).filter(|backend| backend.routed)?;
+        backend.avoided = None;
+        Some(backend.fresh.token())
     }
 
     /// It did not take a connection.
@@ -123,7 +137,7 @@ mod tests {
 
     fn one_short_connection(balancer: &mut Balancer, now: Instant) -> u16 {
         let picked = balancer.pick(&[], now).expect("there are backends");
-        balancer.answered(picked);
+        assert!(balancer.answered(picked).is_some(), "it is routed");
         balancer.ended(picked);
         picked.port()
     }
@@ -186,11 +200,28 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_has_left_when_it_knows_of_all_that_it_was_given() {
+        let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
+        let [one, two] = [(); 2].map(|()| balancer.pick(&[], now).expect("there are backends"));
+        let token = balancer.answered(one).expect("it is routed");
+        drop(balancer.answered(two));
+        let left = balancer.set(&[]);
+        assert_eq!(left.iter().map(TaskTracker::len).collect::<Vec<_>>(), [1], "the other one has taken notice");
+        // What it is given when it is back is another thing.
+        assert!(balancer.set(&[one]).is_empty());
+        let again = balancer.answered(one);
+        drop(token);
+        assert_eq!((left[0].len(), left[0].is_closed()), (0, true));
+        drop(again);
+        assert!(balancer.set(&[]).is_empty());
+    }
+
+    #[test]
     fn a_removed_backend_is_not_picked_and_its_open_connections_are_still_counted_when_it_comes_back() {
         let (mut balancer, now) = (balancer(&[1, 2]), Instant::now());
         let held = balancer.pick(&[], now).expect("there are backends");
         balancer.set(&[address(2)]);
-        assert!(!balancer.is_routed(held));
+        assert!(balancer.answered(held).is_none());
         assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);
         balancer.set(&[address(1), address(2)]);
         assert_eq!([(); 2].map(|()| one_short_connection(&mut balancer, now)), [2, 2]);

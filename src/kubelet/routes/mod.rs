@@ -1,9 +1,11 @@
 //! Makes services reachable on this machine: `observe` (services and slices → table), then a router that applies differences of tables.
 //!
-//! A router acknowledges ([`Routes::applied`]) a revision only when it holds: no connection begun after that goes to a backend that had left by then.
+//! A router acknowledges ([`Routes::applied`]) a revision only when it holds: no connection begun after that goes to a backend that had left by then, and the
+//! backend has taken notice of those that were begun before, as far as that can be seen.
 //! The kubelet's session passes that on, so that no process is asked to stop while some router still leads to it.
 
 mod balancer;
+mod fresh;
 mod kept;
 mod proxy;
 mod standby;
@@ -16,9 +18,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use kept::Keeper;
 pub use standby::LOCK_PORT;
@@ -185,12 +190,23 @@ impl Router {
         }
     }
 
-    /// Applies table after table; returns when there will be no more.
+    /// Applies table after table, and acknowledges each when who has left with it, or before, can be asked to stop; returns when there will be no more.
     async fn route(&mut self, proxy: &mut proxy::Proxy) {
         self.newest.mark_changed();
-        while let Some(wanted) = next(&mut self.newest).await {
-            proxy.apply(&wanted.table);
-            self.applied.send_replace(wanted.revision);
+        let mut leaving = FuturesOrdered::new();
+        loop {
+            tokio::select! {
+                wanted = next(&mut self.newest) => {
+                    let Some(wanted) = wanted else { return };
+                    let left = proxy.apply(&wanted.table);
+                    let revision = wanted.revision;
+                    leaving.push_back(async move {
+                        join_all(left.iter().map(TaskTracker::wait)).await;
+                        revision
+                    });
+                }
+                Some(revision) = leaving.next() => drop(self.applied.send_replace(revision)),
+            }
         }
     }
 }

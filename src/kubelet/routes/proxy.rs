@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::balancer::{Balancer, Failure};
+use super::fresh::Backend;
 use super::state::State;
 use super::table::{Change, RouteTable, difference};
 use crate::tasks::Tasks;
@@ -52,8 +54,10 @@ impl Proxy {
     }
 
     /// Makes the routes those of the table, touching only what is different. When it returns no backend that was removed gets a connection
-    /// any more, and every new address accepts connections unless it could not be bound.
-    pub(super) fn apply(&mut self, table: &RouteTable) {
+    /// any more, and every new address accepts connections unless it could not be bound. Gives what ends when the removed ones know of all that they were
+    /// given.
+    pub(super) fn apply(&mut self, table: &RouteTable) -> Vec<TaskTracker> {
+        let mut left = Vec::new();
         for change in difference(&self.table, table) {
             match &change {
                 Change::Added(frontend, route) => {
@@ -63,19 +67,20 @@ impl Proxy {
                 Change::Changed(frontend, route) => {
                     tracing::info!(%frontend, service = %route.service, backends = ?route.backends, "route changed");
                     if let Some(open) = self.routes.get(frontend) {
-                        locked(&open.backends).set(&route.backends);
+                        left.extend(locked(&open.backends).set(&route.backends));
                     }
                 }
                 Change::Removed(frontend) => {
                     tracing::info!(%frontend, "route removed");
                     if let Some(open) = self.routes.remove(frontend) {
-                        locked(&open.backends).set(&[]);
+                        left.extend(locked(&open.backends).set(&[]));
                         open.closed.cancel();
                     }
                 }
             }
             self.table.apply(change);
         }
+        left
     }
 
     /// Closes all listeners and lets open connections go on for a moment.
@@ -211,12 +216,12 @@ async fn forward(mut client: TcpStream, backends: Backends) {
     if copied.is_err() {
         // A stream that was cut must not look like one that came to its end.
         abort(&client);
-        abort(&backend);
+        abort(&backend.stream);
     }
 }
 
 /// A connection to a backend, after trying each at most once.
-async fn connect(backends: &Backends) -> Option<(TcpStream, Turn)> {
+async fn connect(backends: &Backends) -> Option<(Backend, Turn)> {
     let mut tried = Vec::new();
     loop {
         let address = locked(backends).pick(&tried, Instant::now())?;
@@ -225,20 +230,20 @@ async fn connect(backends: &Backends) -> Option<(TcpStream, Turn)> {
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let mut balancer = locked(backends);
         match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
-            // It may have been removed meanwhile.
-            Ok(stream) if balancer.is_routed(address) => {
-                balancer.answered(address);
+            Ok(stream) => {
+                let token = balancer.answered(address);
                 drop(balancer);
-                return Some((stream, turn));
+                // It may have been removed meanwhile.
+                if let Some(token) = token {
+                    return Some((Backend::new(stream, token), turn));
+                }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::debug!(backend = %address, %error, "a backend takes no connection; trying the next");
                 let failure = if error.kind() == io::ErrorKind::ConnectionRefused { Failure::Refused } else { Failure::Silent };
                 balancer.failed(address, failure, Instant::now());
             }
         }
-        drop(balancer);
         tried.push(address);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::*;
 use crate::api::v1::{ConditionStatus, Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
@@ -221,6 +222,43 @@ async fn a_removed_endpoint_gets_no_new_connection_while_its_old_one_goes_on() {
     assert_eq!(&echoed, b"still there");
     finish(old).await;
     node.end().await;
+}
+
+#[tokio::test]
+async fn a_backend_is_let_go_of_when_it_has_answered_all_that_it_was_given_or_has_had_time_to() {
+    let (old, new) = (TcpListener::bind("127.0.0.1:0").await.expect("a free port"), Backend::start("n").await);
+    let mut node = Node::start(&free_range(), "cluster");
+    let [vip, other] = [5, 6].map(|host| node.vip(host));
+    for answers_at_all in [true, false] {
+        node.route(5, &[old.local_addr().expect("bound")]).await;
+        let begun = Instant::now();
+        let mut client = TcpStream::connect(vip).await.expect("the router accepts");
+        client.write_all(b"?").await.expect("open");
+        let (mut given, _) = old.accept().await.expect("the router connects");
+        assert_eq!(given.read_u8().await.expect("open"), b'?');
+
+        let (applied, revision) = (node.routes.applied(), node.revision + 1);
+        let meanwhile = async {
+            // What is new is in effect at once.
+            while visit(other).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            assert!(applied.borrow().0 < revision || begun.elapsed() >= fresh::FRESH, "the old backend could be asked to stop");
+            if answers_at_all {
+                given.write_all(b"!").await.expect("open");
+            }
+        };
+        let backends = [new.address];
+        let services: [(u8, &[SocketAddr]); 2] = [(5, &backends), (6, &backends)];
+        tokio::join!(node.set(&services), meanwhile);
+        assert!(answers_at_all || begun.elapsed() >= fresh::FRESH);
+        assert_eq!(answers(vip, 1).await, "n");
+        if answers_at_all {
+            assert_eq!(client.read_u8().await.expect("it goes on"), b'!');
+        }
+    }
+    node.end().await;
+    new.end().await;
 }
 
 #[tokio::test]
