@@ -1,13 +1,22 @@
 //! `kubelet`: makes one machine match the desired state. Run as `kubelet shim FOLDER` it guards one pod.
 
+use std::process::ExitCode;
+
 use bluebird::client::Client;
 use bluebird::time::Clock;
 use bluebird::{arguments, kubelet, telemetry};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     kubelet::play_role(std::env::args_os());
     telemetry::init("info");
-    tokio::runtime::Runtime::new()?.block_on(run(arguments::parse()))
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(arguments::parse())));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kubelet: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(arguments: kubelet::Arguments) -> anyhow::Result<()> {

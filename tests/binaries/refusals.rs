@@ -74,6 +74,28 @@ async fn a_full_disk_refuses_writes_answers_reads_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_a_sentence_without_a_trace_of_the_program_also_where_traces_are_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let no_folder = folder.path().join("file");
+    std::fs::write(&no_folder, "").expect("the test's own folder");
+    let no_folder = no_folder.to_str().expect("text");
+    let (kubelet, apiserver, bluebird) = (env!("CARGO_BIN_EXE_kubelet"), env!("CARGO_BIN_EXE_apiserver"), env!("CARGO_BIN_EXE_bluebird"));
+    let refused: [(&str, &[&str]); 4] = [
+        ("kubelet: ", &[kubelet, "--root-dir", no_folder, "--node-name", "n1"]),
+        ("kubelet: ", &[kubelet, "--server", "ftp://x", "--root-dir", "/nowhere", "--node-name", "n1"]),
+        ("apiserver: ", &[apiserver, "--data-dir", no_folder, "--listen", "127.0.0.1:0"]),
+        ("error: ", &[bluebird, "up", "--data-dir", no_folder, "--listen", "127.0.0.1:0"]),
+    ];
+    for (number, (begins, words)) in refused.into_iter().enumerate() {
+        let words: Vec<&str> = ["RUST_BACKTRACE=1", "RUST_LOG=error"].into_iter().chain(words.iter().copied()).collect();
+        let mut program = Program::start(folder.path(), &number.to_string(), "/usr/bin/env", &words);
+        let ended = program.ended().await;
+        let said = program.said();
+        assert!(!ended.success() && said.starts_with(begins) && said.lines().count() == 1, "{words:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_root_folder_serves_one_kubelet_at_a_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let port = free_port();
