@@ -1,6 +1,7 @@
 //! Wall-clock time as the API writes it. Elapsed time is tokio's; `now` is a parameter wherever something is decided.
 
 mod backoff;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use backoff::Backoff;
 use prost_types::Timestamp;
+pub use steps::Steps;
 
 /// Tells the wall-clock time; a test brings its own.
 #[derive(Clone)]
@@ -49,7 +51,12 @@ pub fn elapsed(earlier: &Timestamp, later: &Timestamp) -> Duration {
 
 /// `time + duration`, to the millisecond.
 pub fn after(time: &Timestamp, duration: Duration) -> Timestamp {
-    let total = millis(time).saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    moved(time, i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The time so many milliseconds later, or earlier.
+pub fn moved(time: &Timestamp, by: i64) -> Timestamp {
+    let total = millis(time).saturating_add(by);
     Timestamp { seconds: total.div_euclid(1000), nanos: (total.rem_euclid(1000) * 1_000_000) as i32 }
 }
 

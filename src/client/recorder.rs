@@ -107,7 +107,7 @@ impl Recorder {
             match result {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() || matches!(error, Error::Conflict { .. }) => {
-                    self.lock().push(event);
+                    self.lock().put_back(event);
                     kept = Some(error);
                 }
                 // Its namespace is gone or going, or it is wrong.
@@ -129,6 +129,19 @@ impl Queue {
             *waiting = repeated(waiting, &event);
             return;
         }
+        self.add(key, event);
+    }
+
+    /// What could not be written happened before whatever was pushed meanwhile.
+    fn put_back(&mut self, event: ClusterEvent) {
+        let key = event.key();
+        match self.events.get_mut(&key) {
+            Some(newer) => *newer = repeated(&event, newer),
+            None => self.add(key, event),
+        }
+    }
+
+    fn add(&mut self, key: ObjectKey, event: ClusterEvent) {
         self.order.push_back(key.clone());
         self.events.insert(key, event);
         if self.order.len() > QUEUE_LIMIT {
@@ -154,13 +167,14 @@ async fn write(client: &Client, event: &ClusterEvent) -> Result<()> {
     client.update(repeated(&known, event)).await.map(drop)
 }
 
-/// Both as one event, which tells what happened last. With the metadata of `known`, whose `resource_version` makes a write a compare-and-set.
+/// Both as one event, which tells what happened last, whatever the clock showed then. With the metadata of `known`, whose `resource_version` makes a
+/// write a compare-and-set.
 fn repeated(known: &ClusterEvent, again: &ClusterEvent) -> ClusterEvent {
-    let (one, other) = (known.spec.clone().unwrap_or_default(), again.spec.clone().unwrap_or_default());
-    let count = one.count.saturating_add(other.count);
-    let at = |spec: &ClusterEventSpec| spec.last_time.as_ref().map(millis);
-    let (before, last) = if at(&one) <= at(&other) { (one, other) } else { (other, one) };
-    let spec = ClusterEventSpec { count, first_time: before.first_time, ..last };
+    let (before, last) = (known.spec.clone().unwrap_or_default(), again.spec.clone().unwrap_or_default());
+    let count = before.count.saturating_add(last.count);
+    let times = [before.first_time, last.first_time, last.last_time];
+    let first_time = times.into_iter().flatten().min_by_key(millis);
+    let spec = ClusterEventSpec { count, first_time, ..last };
     ClusterEvent { metadata: known.metadata.clone(), spec: Some(spec) }
 }
 
@@ -223,6 +237,32 @@ mod tests {
         assert_eq!(events.len(), 1);
         let spec = events[0].spec.as_ref().expect("has a spec");
         assert_eq!((spec.count, spec.note.as_str()), (3, "in 4 s"));
+    }
+
+    #[test]
+    fn what_happens_again_after_the_clock_was_set_back_is_the_last_that_happened_and_did_not_begin_later() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let happened = |note: &str, first, last| {
+            let mut event = happened("web", "BackOff", note);
+            let spec = event.spec.as_mut().expect("it has one");
+            (spec.first_time, spec.last_time) = (at(first), at(last));
+            event
+        };
+        let told = |queue: &mut Queue| {
+            let spec = queue.take(1).remove(0).spec.expect("it has one");
+            (spec.note, spec.count, spec.first_time, spec.last_time)
+        };
+        let mut queue = Queue::default();
+        queue.push(happened("in 1 s", 7_000, 7_200));
+        queue.push(happened("in 2 s", 3_600, 3_600));
+        assert_eq!(told(&mut queue), ("in 2 s".to_owned(), 2, at(3_600), at(3_600)));
+        // What could not be written comes before what happened since.
+        queue.push(happened("in 8 s", 3_700, 3_700));
+        queue.put_back(happened("in 4 s", 7_000, 7_200));
+        assert_eq!(told(&mut queue), ("in 8 s".to_owned(), 2, at(3_700), at(3_700)));
+        queue.push(happened("in 8 s", 100, 300));
+        queue.put_back(happened("in 4 s", 100, 200));
+        assert_eq!(told(&mut queue), ("in 8 s".to_owned(), 2, at(100), at(300)));
     }
 
     #[test]

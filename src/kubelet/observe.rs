@@ -47,7 +47,12 @@ pub(crate) struct Notes<'a> {
     pub(crate) told: &'a BTreeMap<String, Told>,
     /// The containers whose runs go on in spite of a change.
     pub(crate) held: &'a BTreeMap<String, Held>,
+    /// By how many milliseconds the clock was set since these runs of containers were seen to have ended.
+    pub(crate) clock_set: &'a ClockSet,
 }
+
+/// By how many milliseconds a machine's clock was set since a run of a container had ended.
+pub(crate) type ClockSet = BTreeMap<String, (u32, i64)>;
 
 /// What a pod's object asks of this node.
 pub(crate) fn desired(pod: &Pod, capabilities: &[String]) -> DesiredPod {
@@ -122,6 +127,7 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
             ended.superseded = asked.and_then(|run| run.superseded.clone());
         }
         container.held_until = notes.held.get(&container.name).map(|held| held.until);
+        container.clock_set = notes.clock_set.get(&container.name).filter(|(run, _)| *run == attempt.number).map_or(0, |(_, by)| *by);
         container.changed = asked.and_then(|run| run.told.as_ref()?.changed(notes.told.get(&container.name)?));
         if let Some(health) = notes.health.get(&container.name).filter(|health| health.attempt == attempt.number) {
             container.health = health.clone();
@@ -144,11 +150,10 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
 /// The same of a pod that is prepared, where its files are all that is known.
 #[cfg(test)]
 pub(crate) fn observed_alone(found: &Found) -> ObservedPod {
-    let (blocked, health, told, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (blocked, health, told, held, clock_set) = Default::default();
+    let (blocked, health, told, held, clock_set) = (&blocked, &health, &told, &held, &clock_set);
     let (grace, refresh_at) = (Duration::ZERO, None);
-    let notes =
-        Notes { is_prepared: true, is_outdated: false, refresh_at, grace, blocked: &blocked, health: &health, told: &told, held: &held };
-    observed(found, &notes)
+    observed(found, &Notes { is_prepared: true, is_outdated: false, refresh_at, grace, blocked, health, told, held, clock_set })
 }
 
 fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
@@ -166,7 +171,16 @@ pub(crate) fn known(state: &super::shim::files::ContainerState) -> ObservedConta
 }
 
 fn container(name: &str, run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: name.to_owned(), run, previous, health: Health::default(), is_ending: false, changed: None, held_until: None }
+    ObservedContainer {
+        name: name.to_owned(),
+        run,
+        previous,
+        health: Health::default(),
+        is_ending: false,
+        changed: None,
+        held_until: None,
+        clock_set: 0,
+    }
 }
 
 fn starting(run: &Run, state: &State) -> ObservedContainer {

@@ -42,7 +42,7 @@ use crate::api::v1::{Pod, PodStatus, Service};
 use crate::api::{Kind, ObjectKey, Resource, Revision};
 use crate::client::{Cache, Cached, Client, Recorder};
 use crate::tasks::Tasks;
-use crate::time::{self, Clock};
+use crate::time::{self, Clock, Steps};
 
 /// How often one pod is planned for in one pass, at most: each plan but the last one did something.
 const ROUNDS: usize = 4;
@@ -115,6 +115,8 @@ pub(crate) struct Pods {
     knows_all: bool,
     /// Until then a kubelet that knows nothing yet changes nothing: what it remembers may have moved to another node.
     alone_at: Instant,
+    /// Whether the machine's clock was set.
+    steps: Steps,
 }
 
 impl Pods {
@@ -124,6 +126,7 @@ impl Pods {
         let services = Services::in_folder(links.root.services());
         // Not by the wall clock, which may go back.
         let alone_at = Instant::now() + PATIENCE;
+        let steps = Steps::since(links.clock.now(), Instant::now().into_std());
         let mut pods = Self {
             links,
             entries: BTreeMap::new(),
@@ -133,6 +136,7 @@ impl Pods {
             statics: Arc::default(),
             knows_all: false,
             alone_at,
+            steps,
         };
         pods.clear_unseen();
         for uid in pods.links.processes.list()? {
@@ -166,7 +170,9 @@ impl Pods {
     /// Brings these pods, and those of the keys, closer to what is wanted. Gives when to look again even if nothing happens.
     pub(crate) fn pass(&mut self, keys: &BTreeSet<ObjectKey>, woken: Woken) -> Option<Timestamp> {
         let now = self.links.clock.now();
+        let was_set = self.notice_steps(&now);
         let mut uids = match woken {
+            _ if was_set => self.entries.keys().cloned().collect(),
             Woken::Pods(uids) => uids,
             Woken::Due => self.entries.iter().filter(|(_, entry)| entry.is_due(&now)).map(|(uid, _)| uid.clone()).collect(),
             Woken::All => self.entries.keys().cloned().collect(),
@@ -201,6 +207,19 @@ impl Pods {
         }
         self.links.followed.settle();
         self.entries.values().filter_map(|entry| entry.look_again).min_by_key(time::millis)
+    }
+
+    /// True when the machine's clock was set since the last pass: all that is waited for keeps its length.
+    fn notice_steps(&mut self, now: &Timestamp) -> bool {
+        let by = self.steps.look(*now, Instant::now().into_std());
+        if by != 0 {
+            tracing::warn!(
+                seconds = by as f64 / 1_000.0,
+                "the machine's clock was set, or it slept; whatever is waited for keeps its length"
+            );
+            self.entries.values_mut().for_each(|entry| entry.move_times(by));
+        }
+        by != 0
     }
 
     /// The pods that run, with the main processes of their containers, as of the last look at each.
@@ -449,6 +468,7 @@ impl Links {
             health: &entry.health,
             told: &entry.to_tell.usable,
             held: &entry.held,
+            clock_set: &entry.clock_set,
         };
         entry.observed = found.map(|found| observe::observed(&found, &notes));
         Ok(())

@@ -7,6 +7,8 @@
 mod alone;
 mod apiserver_killed;
 mod backup;
+#[cfg(target_os = "linux")]
+mod clock;
 mod follower;
 mod kubelet_killed;
 #[cfg(target_os = "linux")]

@@ -81,6 +81,8 @@ pub(crate) struct ObservedContainer {
     pub(crate) changed: Option<String>,
     /// Until when its run goes on in spite of that, since the next one could not be started when that was tried.
     pub(crate) held_until: Option<Timestamp>,
+    /// By how many milliseconds the machine's clock was set since its latest run was seen to have ended: what is told of that end is by the clock before.
+    pub(crate) clock_set: i64,
 }
 
 /// What probes have come to in one run of a container. Kept in the pod's folder for the next kubelet.

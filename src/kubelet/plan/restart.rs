@@ -49,7 +49,7 @@ pub(crate) fn next_start(
         ObservedRun::Ended { attempt, ended } => {
             if ended.superseded.is_some() || ended.cause == Cause::Undone {
                 // It was no failure.
-                let (next, _) = restart(&desired.backoff, *attempt, ended);
+                let (next, _) = restart(&desired.backoff, *attempt, ended, 0);
                 return Some((Attempt { streak: next.streak.saturating_sub(1), ..next }, None));
             }
             let restarts = match desired.policy {
@@ -57,16 +57,17 @@ pub(crate) fn next_start(
                 RestartPolicy::OnFailure => known.ended_well() != Some(true),
                 RestartPolicy::Never => false,
             };
-            restarts.then(|| restart(&desired.backoff, *attempt, ended))
+            restarts.then(|| restart(&desired.backoff, *attempt, ended, known.clock_set))
         }
     }
 }
 
-/// Whether the time of [`next_start`] has come. A clock that was set back makes a wait look longer than it was meant; the wait is then over, once.
+/// Whether the time of [`next_start`] has come. A clock that was set back unseen, while there was no kubelet, makes a wait look longer than it was meant;
+/// the wait is then over, once.
 pub(super) fn is_due(desired: &DesiredContainer, known: Option<&ObservedContainer>, due: &Timestamp, now: &Timestamp) -> bool {
     let (due, now) = (time::millis(due), time::millis(now));
-    let clock_went_back = match known.map(|known| &known.run) {
-        Some(ObservedRun::Ended { ended, .. }) => ended.finished_at > now,
+    let clock_went_back = match known.map(|known| (&known.run, known.clock_set)) {
+        Some((ObservedRun::Ended { ended, .. }, clock_set)) => ended.finished_at.saturating_add(clock_set) > now,
         _ => due.saturating_sub(now) > millis(desired.backoff.cap.max(OWN.cap)),
     };
     due <= now || clock_went_back
@@ -77,12 +78,13 @@ pub(super) fn is_ahead(at: &Timestamp, now: &Timestamp) -> bool {
     (1..=millis(OWN.cap)).contains(&time::millis(at).saturating_sub(time::millis(now)))
 }
 
-/// The run after one that has ended, and when its back-off is over.
-fn restart(backoff: &Backoff, attempt: Attempt, ended: &Ended) -> (Attempt, Option<Timestamp>) {
+/// The run after one that has ended, and when its back-off is over by the clock as it was set since.
+fn restart(backoff: &Backoff, attempt: Attempt, ended: &Ended, clock_set: i64) -> (Attempt, Option<Timestamp>) {
     let lasted = u64::try_from(ended.finished_at.saturating_sub(ended.started_at)).unwrap_or(0);
     let streak = if Duration::from_millis(lasted) >= backoff.reset { 0 } else { attempt.streak };
     let next = Attempt { number: attempt.number.saturating_add(1), streak: streak.saturating_add(1) };
-    (next, Some(from_millis(ended.finished_at.saturating_add(millis(backoff.wait(streak))))))
+    let finished_at = ended.finished_at.saturating_add(clock_set);
+    (next, Some(from_millis(finished_at.saturating_add(millis(backoff.wait(streak))))))
 }
 
 /// A point in time from milliseconds since 1970.

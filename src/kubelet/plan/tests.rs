@@ -41,6 +41,7 @@ fn seen(run: ObservedRun, is_guarded: bool) -> ObservedPod {
             is_ending: false,
             changed: None,
             held_until: None,
+            clock_set: 0,
         }],
     }
 }
@@ -256,6 +257,22 @@ fn a_clock_that_was_set_back_ends_a_wait_instead_of_making_it_an_hour_longer() {
     };
     check(Some(&desired), Some(&seen(blocked(HOUR), false)), "start main (0)", None);
     check(Some(&desired), Some(&seen(blocked(299_000), false)), "", Some(299_000));
+}
+
+#[test]
+fn a_wait_keeps_its_length_when_the_clock_is_set_meanwhile() {
+    let desired = wanted(RestartPolicy::Always);
+    for set in [-HOUR, HOUR] {
+        // It ended by the clock before.
+        let seen = |ago| {
+            let mut seen = seen(ended(attempt(3, 5), Cause::Exited(1), Duration::ZERO, ago + set), false);
+            seen.containers[0].clock_set = set;
+            seen
+        };
+        check(Some(&desired), Some(&seen(1_000)), "", Some(31_000));
+        check(Some(&desired), Some(&seen(31_999)), "", Some(1));
+        check(Some(&desired), Some(&seen(32_000)), "start main (4)", None);
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use super::health::{self, AllHealth};
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration, Lacking};
-use crate::kubelet::observe::{Blocked, Held};
-use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod};
+use crate::kubelet::observe::{Blocked, ClockSet, Held};
+use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod, ObservedRun};
 use crate::kubelet::shim::files::{Failure, PodFolder};
 use crate::kubelet::told::{Told, told_to_all};
 use crate::kubelet::uid::PodUid;
@@ -79,6 +79,8 @@ pub(super) struct Entry {
     pub(super) look_again: Option<Timestamp>,
     /// When that was decided.
     pub(super) looked_at: Timestamp,
+    /// By how much the clock was set since runs of its containers were seen to have ended.
+    pub(super) clock_set: ClockSet,
 }
 
 /// What containers are told that start now, by their names.
@@ -120,6 +122,23 @@ impl Entry {
     /// The folder doesn't tell what a kubelet would have to know of the pod that can't ask.
     pub(super) fn is_unkept(&self) -> bool {
         self.kept != self.to_keep()
+    }
+
+    /// The clock was set by so many milliseconds: whatever is waited for comes when it would have come.
+    pub(super) fn move_times(&mut self, by: i64) {
+        let mut times = vec![&mut self.looked_at];
+        times.extend(self.look_again.as_mut());
+        times.extend(self.failure.as_mut().map(|(_, retry_at)| retry_at));
+        times.extend(self.refresh.as_mut().map(|(at, _)| at));
+        times.extend(self.blocked.values_mut().map(|blocked| &mut blocked.retry_at));
+        times.extend(self.held.values_mut().map(|held| &mut held.until));
+        times.into_iter().for_each(|time| *time = time::moved(time, by));
+        let mut before = std::mem::take(&mut self.clock_set);
+        for container in self.observed.iter().flat_map(|observed| &observed.containers) {
+            let ObservedRun::Ended { attempt, .. } = &container.run else { continue };
+            let so_far = before.remove(&container.name).filter(|(run, _)| *run == attempt.number).map_or(0, |(_, by)| by);
+            self.clock_set.insert(container.name.clone(), (attempt.number, so_far.saturating_add(by)));
+        }
     }
 
     /// The time to plan again has come, or can't be told any more since the clock went back.
@@ -283,6 +302,9 @@ fn is_of(pod: &Pod, uid: &PodUid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::observe;
+    use crate::kubelet::runtime::Found;
+    use crate::kubelet::shim::files::{Cause, ContainerState, Ended, Stage, State};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp { seconds, nanos: 0 }
@@ -294,6 +316,32 @@ mod tests {
         let due = |now| entry.is_due(&at(now));
         assert_eq!([due(999), due(1_000), due(900), due(899), due(-2_700)], [false, true, false, true, true]);
         assert!(!Entry { looked_at: at(900), ..Entry::default() }.is_due(&at(0)), "nothing is waited for");
+    }
+
+    #[test]
+    fn what_is_waited_for_comes_when_it_would_have_come_though_the_clock_was_set() {
+        let mut entry = Entry { looked_at: at(999), refresh: Some((at(1_004), 2)), ..Entry::default() };
+        entry.fail("no space".to_owned(), &at(1_000));
+        entry.block("main", Attempt::default(), (PORT_TAKEN, String::new()), &at(1_000));
+        let ended = Ended { cause: Cause::Exited(1), started_at: 0, finished_at: 1, superseded: None };
+        let state = |attempt| {
+            let stage = Stage::Ended(ended.clone());
+            let state = ContainerState { name: "main".into(), attempt, streak: 0, stage, previous: None };
+            let found = Found { state: State { containers: vec![state], ..State::default() }, ..Found::default() };
+            Some(observe::observed_alone(&found))
+        };
+        entry.observed = state(3);
+        entry.move_times(-3_600_000);
+        assert_eq!(entry.clock_set["main"], (3, -3_600_000));
+        let now = at(1_000 - 3_600);
+        assert_eq!((entry.waits_after_failure(&now), entry.is_due(&now)), (Some(at(1_001 - 3_600)), false));
+        assert_eq!((entry.refresh, entry.blocked["main"].retry_at), (Some((at(1_004 - 3_600), 2)), at(1_001 - 3_600)));
+        // Set right again, and the next run has ended before that.
+        entry.move_times(3_600_000);
+        assert_eq!((entry.clock_set["main"], entry.look_again), ((3, 0), Some(at(1_001))));
+        entry.observed = state(4);
+        entry.move_times(5_000);
+        assert_eq!(entry.clock_set["main"], (4, 5_000));
     }
 
     #[test]

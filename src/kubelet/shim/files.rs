@@ -197,7 +197,7 @@ pub(crate) enum Stage {
 pub(crate) struct Ended {
     /// How.
     pub(crate) cause: Cause,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970. Not later than `finished_at`: earlier than was told while it ran if the clock was set back meanwhile.
     pub(crate) started_at: i64,
     /// Milliseconds since 1970.
     pub(crate) finished_at: i64,
@@ -269,6 +269,8 @@ impl State {
         let mut any = false;
         for container in &mut self.containers {
             if let Stage::Running { started_at, .. } = container.stage {
+                // By a clock that was set back meanwhile, if it is later.
+                let started_at = started_at.min(now);
                 container.stage = Stage::Ended(Ended { cause: Cause::Lost, started_at, finished_at: now, superseded: None });
                 any = true;
             }

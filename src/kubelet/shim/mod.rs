@@ -30,7 +30,7 @@ use outputs::Outputs;
 use crate::kubelet::os::fence::Fence;
 use crate::kubelet::os::{Bell, Host, Os, Reaped};
 use crate::kubelet::runtime::{is_locked, or_nothing};
-use crate::time::{self, Clock};
+use crate::time::{self, Clock, Steps};
 
 /// Between two kills of a tree that doesn't get smaller fast enough.
 const RETRY: Duration = Duration::from_millis(20);
@@ -122,6 +122,8 @@ struct Shim {
     written: Vec<u8>,
     /// Runs whose main process has ended, while something that they started is left.
     ending: BTreeMap<String, Ended>,
+    /// When runs began, by both clocks.
+    begun: BTreeMap<String, Steps>,
     /// Runs that were asked to end by themselves, by the names of their containers.
     ends: BTreeMap<String, ends::End>,
     /// How far the containers are that were asked to end.
@@ -159,6 +161,7 @@ impl Shim {
             state,
             written: Vec::new(),
             ending: BTreeMap::new(),
+            begun: BTreeMap::new(),
             ends: BTreeMap::new(),
             asked: BTreeMap::new(),
             hooks: Hooks::default(),
@@ -255,9 +258,17 @@ impl Shim {
             if let Some((name, started_at)) = main {
                 let cause = if self.is_starved(&name, &cause) { Cause::OomKilled } else { cause };
                 let superseded = self.superseded(&name);
-                self.ending.insert(name, Ended { cause, started_at, finished_at: self.now(), superseded });
+                let (started_at, finished_at) = self.span(&name, started_at);
+                self.ending.insert(name, Ended { cause, started_at, finished_at, superseded });
             }
         }
+    }
+
+    /// When a run that ends now began and ended, both by the clock as it is now: a run whose clock was set back did not end before it began.
+    fn span(&mut self, name: &str, started_at: i64) -> (i64, i64) {
+        let now = self.clock.now();
+        let set_by = self.begun.remove(name).map_or(0, |mut begun| begun.look(now, Instant::now()));
+        (started_at.saturating_add(set_by.min(0)), time::millis(&now))
     }
 
     /// Whether a main process ended since its container had reached its limit of memory. What was killed by us was not.
@@ -285,6 +296,7 @@ impl Shim {
             }) {
                 Ok(pid) => {
                     self.has_children = true;
+                    self.begun.insert(run.container.clone(), Steps::since(self.clock.now(), Instant::now()));
                     Stage::Running { pid, started_at, start_time: Host::start_time(pid) }
                 }
                 Err(cause) => {
@@ -421,10 +433,6 @@ impl Shim {
     /// When what shall be dead is killed again.
     fn retry(&self) -> Duration {
         if self.unkillable.is_empty() { RETRY } else { WRITE_RETRY }
-    }
-
-    fn now(&self) -> i64 {
-        time::millis(&self.clock.now())
     }
 }
 

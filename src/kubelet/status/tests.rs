@@ -11,7 +11,16 @@ fn ended(cause: Cause) -> Ended {
 }
 
 fn container(run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
-    ObservedContainer { name: "main".into(), run, previous, health: Health::default(), is_ending: false, changed: None, held_until: None }
+    ObservedContainer {
+        name: "main".into(),
+        run,
+        previous,
+        health: Health::default(),
+        is_ending: false,
+        changed: None,
+        held_until: None,
+        clock_set: 0,
+    }
 }
 
 fn finished(cause: Cause) -> ObservedContainer {

@@ -26,6 +26,7 @@ fn with(runs: &[(&str, ObservedRun)]) -> ObservedPod {
         is_ending: false,
         changed: None,
         held_until: None,
+        clock_set: 0,
     });
     let lives = |run: &ObservedRun| matches!(run, ObservedRun::Running { .. } | ObservedRun::Starting(_));
     ObservedPod { containers: containers.collect(), ..seen(running(0), runs.iter().any(|(_, run)| lives(run))) }

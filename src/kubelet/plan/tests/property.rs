@@ -39,6 +39,7 @@ impl World {
                         is_ending: false,
                         changed: None,
                         held_until: None,
+                        clock_set: 0,
                     });
                 }
                 Action::End { container, why, .. } => {
@@ -181,7 +182,7 @@ fn any_observed() -> impl Strategy<Value = ObservedPod> {
         for (index, run, health, is_ending, changed, held_until) in runs {
             let name = ["a", "b", "c"][index].to_owned();
             if containers.iter().all(|known| known.name != name) {
-                containers.push(ObservedContainer { name, run, previous: None, health, is_ending, changed, held_until });
+                containers.push(ObservedContainer { name, run, previous: None, health, is_ending, changed, held_until, clock_set: 0 });
             }
         }
         ObservedPod {
