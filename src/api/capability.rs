@@ -18,6 +18,8 @@ pub const PIDS_LIMITS: &str = "pids-limits";
 /// Runs containers as another user than the kubelet's.
 pub const RUN_AS: &str = "run-as";
 
+/// Asks containers that don't say how to end, by what its system has for that, before it ends them.
+pub const STOP_ASK: &str = "stop.ask";
 /// Asks containers to end by a signal of their choice.
 pub const STOP_SIGNAL: &str = "stop.signal";
 /// Asks containers to end by Ctrl-Break.
