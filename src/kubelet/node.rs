@@ -24,6 +24,7 @@ pub(crate) fn capabilities(root: &Path, program: &Path, routes: bool, places: &P
         (enforced.memory, capability::MEMORY_LIMITS),
         (enforced.pids, capability::PIDS_LIMITS),
         (Host::may_run_as(), capability::RUN_AS),
+        (true, capability::RESTART_ON_CONFIG_CHANGE),
         (routes, "routes.proxy"),
         (routes && may_listen_low(), "routes.low-ports"),
     ];
