@@ -16,21 +16,20 @@ use crate::error::{Error, Result};
 /// Begins the labels that only the kubelet sets.
 const LABEL_PREFIX: &str = "kubernetes.io/";
 
-/// What the node can do that another might not, sorted. `program` is the executable that plays roles.
-pub(crate) fn capabilities(root: &Path, program: &Path, routes: bool, places: &Places) -> Vec<String> {
+/// What the node can do that another might not, sorted.
+pub(crate) fn capabilities(root: &Path, routes: bool, places: &Places) -> Vec<String> {
     let enforced = places.enforced();
     let found = [
         (enforced.cpu, capability::CPU_LIMITS),
         (enforced.memory, capability::MEMORY_LIMITS),
         (enforced.pids, capability::PIDS_LIMITS),
         (Host::may_run_as(), capability::RUN_AS),
-        (true, capability::RESTART_ON_CONFIG_CHANGE),
         (routes, "routes.proxy"),
         (routes && may_listen_low(), "routes.low-ports"),
     ];
     let found = found.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
     let mut capabilities: Vec<String> =
-        Host::CAPABILITIES.iter().copied().chain(Host::try_out(root, program)).chain(found).map(str::to_owned).collect();
+        Host::CAPABILITIES.iter().copied().chain(Host::try_out(root)).chain(found).map(str::to_owned).collect();
     capabilities.sort();
     capabilities
 }
@@ -57,7 +56,7 @@ pub(crate) fn node(config: &Config, host_ip: IpAddr, capabilities: &[String], st
         return Err(Error::invalid("labels", format!("the label {reserved} is set by the kubelet itself; choose another prefix")));
     }
     let hostname = Host::hostname();
-    let own = [("os", Host::NAME), ("arch", arch()), ("hostname", hostname.as_str())];
+    let own = [("os", Host::NAME), ("arch", arch()), ("hostname", &label_of(&hostname))];
     let mut labels: std::collections::HashMap<String, String> = config.labels.clone().into_iter().collect();
     labels.extend(own.map(|(name, value)| (format!("{LABEL_PREFIX}{name}"), value.to_owned())));
 
@@ -99,6 +98,13 @@ fn arch() -> &'static str {
     }
 }
 
+/// A machine's name as the value of a label: what can't stand in one is a `-`. Linux calls a machine without a name "(none)".
+fn label_of(hostname: &str) -> String {
+    let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    let fitted: String = hostname.chars().map(|character| if fits(character) { character } else { '-' }).take(63).collect();
+    fitted.trim_matches(['-', '_', '.']).to_owned()
+}
+
 /// The machine's own name, fit to be a node's.
 pub fn default_node_name() -> String {
     let hostname = Host::hostname().to_lowercase();
@@ -133,14 +139,28 @@ mod tests {
         let mut config = Config::new("n1", "unused".into());
         config.labels.insert("zone".to_owned(), "a".to_owned());
         let now = Timestamp { seconds: 5, nanos: 0 };
-        let capabilities = capabilities(Path::new("."), &config.shim_program, true, &Places::default());
-        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities, now, now).unwrap();
+        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(Path::new("."), true, &Places::default()), now, now).unwrap();
         let labels = &node.metadata.as_ref().unwrap().labels;
         assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", Host::NAME));
         let status = node.status.unwrap();
         assert!(condition::is_true(&status.conditions, condition::READY));
         assert!(status.capabilities.is_sorted(), "{:?}", status.capabilities);
         assert!(crate::api::quantity::bytes(&status.capacity["memory"]).unwrap() > 0, "{:?}", status.capacity);
+    }
+
+    #[test]
+    fn whatever_a_machine_is_called_its_label_is_one() {
+        let long = "x".repeat(62) + ".example.org";
+        for (hostname, label) in [
+            ("DESKTOP-A1", "DESKTOP-A1"),
+            ("web_1.example.org", "web_1.example.org"),
+            ("(none)", "none"),
+            ("b\u{fc}cher", "b-cher"),
+            ("-", ""),
+            (long.as_str(), &long[..62]),
+        ] {
+            assert_eq!(label_of(hostname), label);
+        }
     }
 
     #[test]
