@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use super::phase;
 use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, Health, ObservedContainer, ObservedPod, ObservedRun};
 use super::runtime::Found;
-use super::shim::files::{Ended, Run, Stage, State};
+use super::shim::files::{ABOUT_TO_START, Ended, Run, Stage, State};
 use super::told::Told;
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
 use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart_backoff};
@@ -96,6 +96,11 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
         .filter(|state| !is_asked_again(&found.desired.runs, state.name.as_str(), state.attempt))
         .map(known)
         .collect();
+    for container in containers.iter_mut().filter(|_| found.is_guarded) {
+        if let ObservedRun::Running { attempt, pid: ABOUT_TO_START, .. } = container.run {
+            container.run = ObservedRun::Starting(attempt);
+        }
+    }
     for run in &found.desired.runs {
         if !containers.iter().any(|container| container.name == run.container) {
             containers.push(starting(run, &found.state));

@@ -158,7 +158,12 @@ impl Pods {
                         tracing::warn!(pod = %uid, %error, "the pod's shim can't be rung");
                     }
                 }
-                Ok(_) => {}
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    if let Err(error) = pods.links.processes.forget_damaged_wishes(&uid) {
+                        tracing::warn!(pod = %uid, %error, "what was wanted of the pod's last shim is damaged, and can't be removed");
+                    }
+                }
                 // It is looked at again, and said in its status.
                 Err(error) => tracing::warn!(pod = %uid, %error, "what is there of the pod can't be looked at"),
             }

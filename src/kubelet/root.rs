@@ -150,7 +150,7 @@ impl Root {
     }
 
     fn write_id(&self, name: &str, id: &str) -> Result<()> {
-        Host::write_atomically(&self.path.join(name), id.as_bytes())
+        Host::write_durably(&self.path.join(name), id.as_bytes())
             .map_err(|error| Error::Precondition(format!("{} can't be written: {error}", self.path.join(name).display())))
     }
 }

@@ -22,7 +22,7 @@ fn seen(folder: &Path) -> Option<Value> {
 
 fn running(folder: &Path) -> Option<(u64, i32)> {
     let seen = seen(folder)?;
-    let pid = seen["stage"]["Running"]["pid"].as_i64()? as i32;
+    let pid = seen["stage"]["Running"]["pid"].as_i64().filter(|pid| *pid != 0)? as i32;
     is_alive(pid).then_some((seen["attempt"].as_u64()?, pid))
 }
 
@@ -239,5 +239,20 @@ async fn a_clock_that_was_set_back_an_hour_before_a_restart_holds_up_no_pod() {
     assert_eq!((pid(&machine.get("runs").await.unwrap()), is_alive(runs)), (Some(runs), true));
     machine.delete("runs", None).await;
     machine.until_gone("runs").await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_loss_of_power_has_left_of_an_ended_pods_wishes_is_cleared_away() {
+    let mut machine = Machine::new().await;
+    let job = machine.create("job", RestartPolicy::Never, vec![script("main", "exit 0")]).await;
+    machine.until("job", "done", |pod| phase(pod) == PodPhase::Succeeded).await;
+    machine.kill_kubelet().await;
+    let wishes = machine.folder_of(&job).join("desired.json");
+    assert!(wishes.exists());
+    std::fs::write(&wishes, "").unwrap();
+    machine.start_kubelet().await;
+    assert!(!wishes.exists());
+    assert_eq!(phase(&machine.get("job").await.unwrap()), PodPhase::Succeeded);
     machine.finish().await;
 }

@@ -68,7 +68,7 @@ impl Fixture {
     pub(crate) async fn running(&self, container: &str, attempt: u32) -> i32 {
         let look = || {
             let state = self.state(container).filter(|state| state["attempt"] == attempt)?;
-            state["stage"]["Running"]["pid"].as_i64().map(|pid| pid as i32)
+            state["stage"]["Running"]["pid"].as_i64().filter(|pid| *pid != 0).map(|pid| pid as i32)
         };
         eventually(&format!("run {attempt} of {container}"), look).await
     }
@@ -289,6 +289,32 @@ async fn a_state_of_an_earlier_boot_is_lost_and_its_pids_are_strangers() {
     assert!(is_alive(stranger.id() as i32));
     stranger.kill().unwrap();
     stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn that_a_run_starts_is_written_down_before_it_does() {
+    let mut pod = Fixture::new();
+    let script = format!("cat {}", pod.path("state.json").display());
+    pod.want(&[pod.script("main", 3, &script)], None);
+    pod.start();
+    assert_eq!(pod.ended("main", 3).await, json!({ "Exited": 0 }));
+    let log = pod.log("main", 3);
+    assert!(log.contains(r#""attempt":3"#) && log.contains("Running"), "{log}");
+    pod.shim_ends().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_about_to_start_when_the_power_went_is_lost_and_its_number_is_not_used_again() {
+    let mut pod = Fixture::new();
+    let starting = json!({ "Running": { "pid": 0, "started_at": 1 } });
+    let container = json!({ "name": "main", "attempt": 0, "streak": 0, "stage": starting, "previous": null });
+    std::fs::write(pod.path("state.json"), json!({ "containers": [container], "boot_id": "another" }).to_string()).unwrap();
+    let started = pod.path("started");
+    pod.want(&[pod.script("main", 0, &format!("touch {}", started.display()))], None);
+    pod.start();
+    assert_eq!(pod.ended("main", 0).await, json!("Lost"));
+    pod.shim_ends().await;
+    assert!(!started.exists());
 }
 
 #[tokio::test]

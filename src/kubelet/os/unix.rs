@@ -96,6 +96,10 @@ macro_rules! shared {
             unix::files::remove_folder(path)
         }
 
+        fn sync_folder(folder: &Path) -> io::Result<()> {
+            File::open(folder)?.sync_all()
+        }
+
         fn is_at(file: &File, path: &Path) -> io::Result<bool> {
             unix::is_at(file, path)
         }
@@ -146,8 +150,7 @@ pub(super) const CAPABILITIES: &[&str] = &[
     capability::FOLDER_MOUNTS,
     "runtime.process",
     capability::PRIVATE_SECRETS,
-    capability::STOP_ASK,
-    capability::STOP_SIGNAL,
+    "stop.signal",
     "volumes.atomic",
 ];
 /// Variables of the kubelet that a container gets, where they are set.

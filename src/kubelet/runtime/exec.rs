@@ -328,6 +328,5 @@ fn how(cause: &Cause) -> String {
     }
 }
 
-// They run scripts of a Unix shell; what of it is Windows' own is shown by the conformance.
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

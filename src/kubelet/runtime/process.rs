@@ -72,6 +72,16 @@ impl Processes {
         })
     }
 
+    /// Of a pod without a shim: removes what the last one was asked for, if a loss of power has damaged it, and what may be left of that.
+    pub(crate) fn forget_damaged_wishes(&self, uid: &PodUid) -> io::Result<()> {
+        let folder = self.root.pod(uid);
+        if matches!(folder.read_desired(), Err(error) if error.kind() == io::ErrorKind::InvalidData) {
+            self.kill_remains(uid)?;
+            folder.remove_desired()?;
+        }
+        Ok(())
+    }
+
     /// Asks for runs. Unless the pod is guarded, a new shim is started, which the caller has to await.
     pub(crate) fn start(&self, uid: &PodUid, runs: Vec<Run>, is_guarded: bool) -> io::Result<Option<Child>> {
         let folder = self.root.pod(uid);
@@ -87,17 +97,11 @@ impl Processes {
         if !is_guarded {
             forget_stop(&mut desired, &or_nothing(folder.read_state())?);
         }
-        for mut run in runs {
+        for run in runs {
             self.hand_over(&folder, &run)?;
             // In its place: the order in which they were first started tells the order in which they end.
             match desired.runs.iter_mut().find(|asked| asked.container == run.container) {
-                Some(asked) => {
-                    // An earlier kubelet may have known more than this one can.
-                    if let (Some(told), Some(before)) = (&mut run.told, &asked.told) {
-                        told.take_over(before);
-                    }
-                    *asked = run;
-                }
+                Some(asked) => *asked = run,
                 None => desired.runs.push(run),
             }
         }

@@ -180,7 +180,7 @@ pub(crate) struct ContainerState {
 pub(crate) enum Stage {
     /// Its main process runs, unless the shim is dead.
     Running {
-        /// The main process.
+        /// The main process; [`ABOUT_TO_START`] shortly before there is one.
         pid: i32,
         /// Milliseconds since 1970.
         started_at: i64,
@@ -228,6 +228,9 @@ pub(crate) enum Cause {
     Undone,
 }
 
+/// Instead of the pid of a main process that is about to start. Whoever finds it when the shim is gone can't know whether it did.
+pub(crate) const ABOUT_TO_START: i32 = 0;
+
 /// The exit code of a container that was killed at its limit of memory: that of a kill.
 pub(crate) const OOM_KILLED: i32 = 137;
 
@@ -244,6 +247,12 @@ impl State {
             Some(known) => *known = state,
             None => self.containers.push(state),
         }
+    }
+
+    /// The last run of each container, and whether it has ended: what must be known also after a loss of power.
+    pub(crate) fn ends(&self) -> Vec<(String, u32, bool)> {
+        let end = |of: &ContainerState| (of.name.clone(), of.attempt, matches!(of.stage, Stage::Ended(_)));
+        self.containers.iter().map(end).collect()
     }
 
     /// As it is written.
@@ -364,7 +373,15 @@ impl PodFolder {
 
     /// Says what the kubelet wants.
     pub(crate) fn write_desired(&self, desired: &Desired) -> io::Result<()> {
-        Host::write_whatever_it_takes(&self.0.join("desired.json"), &serde_json::to_vec(desired)?)
+        Host::write_whatever_it_takes(&self.0.join("desired.json"), &serde_json::to_vec(desired)?, Host::write_atomically)
+    }
+
+    /// Forgets what the kubelet wanted. That there is nothing is no error.
+    pub(crate) fn remove_desired(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.0.join("desired.json")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The file of what the shim has seen.
@@ -382,7 +399,12 @@ impl PodFolder {
 
     /// Says what the shim has seen.
     pub(crate) fn write_state(&self, state: &State) -> io::Result<()> {
-        Host::write_whatever_it_takes(&self.state(), &state.to_bytes())
+        Host::write_whatever_it_takes(&self.state(), &state.to_bytes(), Host::write_atomically)
+    }
+
+    /// The same, if it matters after a loss of power.
+    pub(crate) fn write_state_durably(&self, state: &State) -> io::Result<()> {
+        Host::write_whatever_it_takes(&self.state(), &state.to_bytes(), Host::write_durably)
     }
 }
 

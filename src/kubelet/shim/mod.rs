@@ -23,7 +23,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use complaints::complain;
-use files::{Cause, ContainerState, Desired, Ended, PodFolder, Stage, State};
+use files::{ABOUT_TO_START, Cause, ContainerState, Desired, Ended, PodFolder, Run, Stage, State};
 use hooks::Hooks;
 use outputs::Outputs;
 
@@ -120,6 +120,8 @@ struct Shim {
     state: State,
     /// As it was last written.
     written: Vec<u8>,
+    /// What of it is safe from a loss of power.
+    durable: Vec<(String, u32, bool)>,
     /// Runs whose main process has ended, while something that they started is left.
     ending: BTreeMap<String, Ended>,
     /// When runs began, by both clocks.
@@ -160,6 +162,7 @@ impl Shim {
             desired: Desired::default(),
             state,
             written: Vec::new(),
+            durable: Vec::new(),
             ending: BTreeMap::new(),
             begun: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -278,35 +281,53 @@ impl Shim {
         was_killed && self.fences.get_mut(name).is_some_and(|fence| fence.is_starved(Instant::now()))
     }
 
-    /// Starts the runs that are wanted and have not been started.
+    /// Starts the runs that are wanted and have not been started. That they are is on the disk before: after a loss of power they are known, as lost, and
+    /// nothing is started twice under one number.
     fn start_new(&mut self) {
-        for run in &self.desired.runs {
-            let known = self.state.get(&run.container);
-            let previous = match known {
-                Some(known) if known.attempt >= run.attempt => continue,
-                Some(ContainerState { stage: Stage::Running { .. }, .. }) => continue,
-                Some(ContainerState { stage: Stage::Ended(ended), .. }) => Some(ended.clone()),
-                None => None,
-            };
-            let started_at = time::millis(&self.clock.now());
-            let raised = Fence::raise(&run.fence, &run.limits);
-            let stage = match raised.map_err(|error| launch::unlimited(&error)).and_then(|fence| {
-                self.fences.insert(run.container.clone(), fence);
-                launch::launch(run, self.outputs.open(run, &self.bell))
-            }) {
-                Ok(pid) => {
-                    self.has_children = true;
-                    self.begun.insert(run.container.clone(), Steps::since(self.clock.now(), Instant::now()));
-                    Stage::Running { pid, started_at, start_time: Host::start_time(pid) }
-                }
-                Err(cause) => {
-                    self.outputs.close(&run.container);
-                    self.fences.remove(&run.container).unwrap_or_default().lower();
-                    Stage::Ended(Ended { cause, started_at, finished_at: started_at, superseded: None })
-                }
-            };
-            let (name, attempt, streak) = (run.container.clone(), run.attempt, run.streak);
-            self.state.set(ContainerState { name, attempt, streak, stage, previous });
+        let new: Vec<Run> = self.desired.runs.iter().filter(|run| self.is_new(run)).cloned().collect();
+        if new.is_empty() {
+            return;
+        }
+        let started_at = time::millis(&self.clock.now());
+        for Run { container, attempt, streak, .. } in &new {
+            let previous = self.state.get(container).and_then(|before| match &before.stage {
+                Stage::Ended(ended) => Some(ended.clone()),
+                Stage::Running { .. } => None,
+            });
+            let stage = Stage::Running { pid: ABOUT_TO_START, started_at, start_time: None };
+            self.state.set(ContainerState { name: container.clone(), attempt: *attempt, streak: *streak, stage, previous });
+        }
+        // On a full disk they start nevertheless.
+        self.save();
+        for run in new {
+            let stage = self.start(&run);
+            if let Some(container) = self.state.containers.iter_mut().find(|container| container.name == run.container) {
+                container.stage = stage;
+            }
+        }
+    }
+
+    fn is_new(&self, run: &Run) -> bool {
+        self.state.get(&run.container).is_none_or(|known| known.attempt < run.attempt && matches!(known.stage, Stage::Ended(_)))
+    }
+
+    fn start(&mut self, run: &Run) -> Stage {
+        let started_at = time::millis(&self.clock.now());
+        let raised = Fence::raise(&run.fence, &run.limits);
+        match raised.map_err(|error| launch::unlimited(&error)).and_then(|fence| {
+            self.fences.insert(run.container.clone(), fence);
+            launch::launch(run, self.outputs.open(run, &self.bell))
+        }) {
+            Ok(pid) => {
+                self.has_children = true;
+                self.begun.insert(run.container.clone(), Steps::since(self.clock.now(), Instant::now()));
+                Stage::Running { pid, started_at, start_time: Host::start_time(pid) }
+            }
+            Err(cause) => {
+                self.outputs.close(&run.container);
+                self.fences.remove(&run.container).unwrap_or_default().lower();
+                Stage::Ended(Ended { cause, started_at, finished_at: started_at, superseded: None })
+            }
         }
     }
 
@@ -408,15 +429,26 @@ impl Shim {
         if self.written == content && std::fs::read(self.folder.state()).is_ok_and(|found| found == content) {
             return true;
         }
-        if let Err(error) = self.folder.write_state(&self.state) {
-            complain(&format!("the state can't be written: {error}"));
+        if !self.save() {
             return false;
         }
-        self.written = content;
         let pod = self.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Err(error) = Host::ring(&self.desired.bell, &pod) {
             complain(&format!("the kubelet can't be woken: {error}"));
         }
+        true
+    }
+
+    /// Writes the state; false if that could not be done. What has begun or ended is on the disk then.
+    fn save(&mut self) -> bool {
+        let ends = self.state.ends();
+        let written =
+            if self.durable == ends { self.folder.write_state(&self.state) } else { self.folder.write_state_durably(&self.state) };
+        if let Err(error) = written {
+            complain(&format!("the state can't be written: {error}"));
+            return false;
+        }
+        (self.written, self.durable) = (self.state.to_bytes(), ends);
         true
     }
 

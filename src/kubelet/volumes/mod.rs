@@ -6,8 +6,7 @@
 mod content;
 mod host_path;
 
-// Wine, in which tests run for Windows, has no links.
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 
 use std::io;
