@@ -1,7 +1,7 @@
 #Requires -RunAsAdministrator
 <#
 .SYNOPSIS
-    Installs, upgrades or removes the kubelet as a scheduled task that begins with the machine.
+    Installs, upgrades or removes the kubelet as a service that begins with the machine. Pods go on while it is upgraded.
 .EXAMPLE
     .\install-kubelet.ps1 -Program .\kubelet.exe -Server http://10.0.0.1:7443
 .EXAMPLE
@@ -13,17 +13,23 @@ param(
     [switch] $Uninstall
 )
 $ErrorActionPreference = "Stop"
-$task = "BlueBird kubelet"
+$service = "bluebird-kubelet"
 $folder = Join-Path $env:ProgramFiles "BlueBird"
 $installed = Join-Path $folder "kubelet.exe"
 $root = Join-Path $env:ProgramData "BlueBird\node"
 
-if (Get-ScheduledTask -TaskName $task -ErrorAction SilentlyContinue) {
-    Stop-ScheduledTask -TaskName $task
-    Unregister-ScheduledTask -TaskName $task -Confirm:$false
+function Invoke-ServiceControl {
+    & sc.exe @args | Out-Null
+    if ($LASTEXITCODE -ne 0) { throw "sc.exe $args returned $LASTEXITCODE" }
+}
+
+$exists = [bool](Get-Service -Name $service -ErrorAction SilentlyContinue)
+if ($exists) {
+    Stop-Service -Name $service
 }
 if ($Uninstall) {
-    Write-Output "The task is gone. What is left: $folder, $root, and the pods that run."
+    if ($exists) { Invoke-ServiceControl delete $service }
+    Write-Output "The service is gone. What is left: $folder, $root, and the pods that run."
     return
 }
 
@@ -37,11 +43,14 @@ Copy-Item $Program $installed
 # Those that nothing runs any more.
 Get-ChildItem $folder -Filter "kubelet.exe.*.old" | Remove-Item -ErrorAction SilentlyContinue
 
-$action = New-ScheduledTaskAction -Execute $installed -Argument "--server `"$Server`" --root-dir `"$root`""
-$trigger = New-ScheduledTaskTrigger -AtStartup
-$principal = New-ScheduledTaskPrincipal -UserId "SYSTEM" -LogonType ServiceAccount -RunLevel Highest
-$settings = New-ScheduledTaskSettingsSet -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -MultipleInstances IgnoreNew `
-    -ExecutionTimeLimit ([TimeSpan]::Zero) -RestartCount 999 -RestartInterval (New-TimeSpan -Minutes 1)
-Register-ScheduledTask -TaskName $task -Action $action -Trigger $trigger -Principal $principal -Settings $settings | Out-Null
-Start-ScheduledTask -TaskName $task
-Write-Output "The kubelet runs, and is started with the machine. Its root folder is $root."
+$command = "`"$installed`" --server `"$Server`" --root-dir `"$root`""
+if ($exists) {
+    Get-CimInstance Win32_Service -Filter "Name='$service'" | Invoke-CimMethod -MethodName Change -Arguments @{ PathName = $command } | Out-Null
+} else {
+    New-Service -Name $service -BinaryPathName $command -DisplayName "BlueBird kubelet" -Description "Runs this machine's pods." -StartupType Automatic | Out-Null
+}
+# It is started again a second after it has failed, also when it says so itself, for as long as it takes.
+Invoke-ServiceControl failure $service reset= 60 actions= restart/1000/restart/1000/restart/1000
+Invoke-ServiceControl failureflag $service 1
+Start-Service -Name $service
+Write-Output "The kubelet runs, and is started with the machine. Its root folder is $root; its log is kubelet.log there."

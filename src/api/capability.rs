@@ -18,6 +18,8 @@ pub const PIDS_LIMITS: &str = "pids-limits";
 /// Runs containers as another user than the kubelet's.
 pub const RUN_AS: &str = "run-as";
 
+/// Asks containers that don't say how to end, by what its system has for that, before it ends them.
+pub const STOP_ASK: &str = "stop.ask";
 /// Asks containers to end by a signal of their choice.
 pub const STOP_SIGNAL: &str = "stop.signal";
 /// Asks containers to end by Ctrl-Break.
@@ -31,6 +33,8 @@ pub const FOLDER_MOUNTS: &str = "mounts.folders";
 pub const FILE_MOUNTS: &str = "mounts.files";
 /// Keeps what a Secret holds from the machine's other users.
 pub const PRIVATE_SECRETS: &str = "secrets.private";
+/// Restarts containers when what they use of ConfigMaps and Secrets changes. Older kubelets don't know of it.
+pub const RESTART_ON_CONFIG_CHANGE: &str = "restart-on-config-change";
 
 /// What can be limited, with the capability that enforces it.
 pub const LIMITS: [(&str, &str); 3] = [("cpu", CPU_LIMITS), ("memory", MEMORY_LIMITS), ("pids", PIDS_LIMITS)];
@@ -56,7 +60,8 @@ pub fn needs(spec: &PodSpec) -> impl Iterator<Item = Need<'_>> {
             .chain(stop(container))
             .chain(absolute)
             .chain(mounts(spec, container))
-            .chain(secrets(spec, container));
+            .chain(secrets(spec, container))
+            .chain(spec.restart_on_config_change.then_some(RESTART_ON_CONFIG_CHANGE));
         all.map(|capability| Need { container: &container.name, capability })
     })
 }
@@ -215,6 +220,14 @@ mod tests {
         assert_eq!(needs_of(&["secret"], Vec::new()), [FOLDER_MOUNTS, PRIVATE_SECRETS]);
         let source = Some(env_from_source::Source::SecretRef(SecretEnvSource { name: "s".into(), ..Default::default() }));
         assert_eq!(needs_of(&[], vec![EnvFromSource { source, ..Default::default() }]), [PRIVATE_SECRETS]);
+    }
+
+    #[test]
+    fn a_pod_that_is_to_be_restarted_for_changes_is_none_for_a_kubelet_that_does_not_know_of_that() {
+        let spec = PodSpec { containers: vec![container("main", &[])], restart_on_config_change: true, ..Default::default() };
+        let expected = "container main needs the capability restart-on-config-change, which this node lacks";
+        check(&spec, &[RUNTIME_PROCESS], Some(expected), &[]);
+        check(&spec, &[RUNTIME_PROCESS, RESTART_ON_CONFIG_CHANGE], None, &[]);
     }
 
     #[test]

@@ -9,8 +9,7 @@ use bluebird::{arguments, kubelet, telemetry};
 fn main() -> ExitCode {
     kubelet::play_role(std::env::args_os());
     telemetry::init("info");
-    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(arguments::parse())));
-    match ended {
+    match begin(arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kubelet: {error}");
@@ -19,12 +18,17 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: kubelet::Arguments) -> anyhow::Result<()> {
-    let client = Client::new(&arguments.server)?;
+fn begin(arguments: kubelet::Arguments) -> anyhow::Result<()> {
     let config = arguments.config()?;
+    let log = config.root_dir.join("kubelet.log");
+    kubelet::supervised(&log, move || tokio::runtime::Runtime::new()?.block_on(run(arguments.server, config)))
+}
+
+async fn run(server: String, config: kubelet::Config) -> anyhow::Result<()> {
+    let client = Client::new(&server)?;
     let (name, root) = (config.node_name.clone(), config.root_dir.display().to_string());
     let kubelet = kubelet::start(config, client, Clock::system()).await?;
-    tracing::info!(node = name, root, server = arguments.server, "kubelet started");
+    tracing::info!(node = name, root, server, "kubelet started");
     tokio::select! {
         signal = kubelet::asked_to_end() => {
             let signal = signal?;

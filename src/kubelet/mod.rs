@@ -54,7 +54,7 @@ use std::time::{Duration, Instant};
 pub use arguments::Arguments;
 pub use node::{address_towards, default_node_name};
 use os::{AsyncBell, Host, Os};
-pub use os::{asked_to_end, raw_terminal, terminal_resizes};
+pub use os::{asked_to_end, raw_terminal, supervised, terminal_resizes};
 use pods::{Finished, Links, Pods};
 use report::Reporter;
 use root::Root;
@@ -147,7 +147,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
     let processes = runtime::Processes::new(root.clone(), shim_program.clone(), clock.clone());
-    let capabilities = node::capabilities(root.path(), config.routes, processes.places());
+    let capabilities = node::capabilities(root.path(), &shim_program, config.routes, processes.places());
     // What would be refused later is refused now.
     node::node(&config, host_ip, &capabilities, clock.now(), clock.now())?;
 
@@ -324,7 +324,12 @@ pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
                 std::process::exit(1);
             }
         },
-        _ => {}
+        Some(role) => {
+            if let Some(code) = Host::play(role) {
+                std::process::exit(code);
+            }
+        }
+        None => {}
     }
 }
 

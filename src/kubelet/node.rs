@@ -16,20 +16,21 @@ use crate::error::{Error, Result};
 /// Begins the labels that only the kubelet sets.
 const LABEL_PREFIX: &str = "kubernetes.io/";
 
-/// What the node can do that another might not, sorted.
-pub(crate) fn capabilities(root: &Path, routes: bool, places: &Places) -> Vec<String> {
+/// What the node can do that another might not, sorted. `program` is the executable that plays roles.
+pub(crate) fn capabilities(root: &Path, program: &Path, routes: bool, places: &Places) -> Vec<String> {
     let enforced = places.enforced();
     let found = [
         (enforced.cpu, capability::CPU_LIMITS),
         (enforced.memory, capability::MEMORY_LIMITS),
         (enforced.pids, capability::PIDS_LIMITS),
         (Host::may_run_as(), capability::RUN_AS),
+        (true, capability::RESTART_ON_CONFIG_CHANGE),
         (routes, "routes.proxy"),
         (routes && may_listen_low(), "routes.low-ports"),
     ];
     let found = found.into_iter().filter_map(|(is_there, name)| is_there.then_some(name));
     let mut capabilities: Vec<String> =
-        Host::CAPABILITIES.iter().copied().chain(Host::try_out(root)).chain(found).map(str::to_owned).collect();
+        Host::CAPABILITIES.iter().copied().chain(Host::try_out(root, program)).chain(found).map(str::to_owned).collect();
     capabilities.sort();
     capabilities
 }
@@ -139,7 +140,8 @@ mod tests {
         let mut config = Config::new("n1", "unused".into());
         config.labels.insert("zone".to_owned(), "a".to_owned());
         let now = Timestamp { seconds: 5, nanos: 0 };
-        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities(Path::new("."), true, &Places::default()), now, now).unwrap();
+        let capabilities = capabilities(Path::new("."), &config.shim_program, true, &Places::default());
+        let node = node(&config, Ipv4Addr::LOCALHOST.into(), &capabilities, now, now).unwrap();
         let labels = &node.metadata.as_ref().unwrap().labels;
         assert_eq!((labels["zone"].as_str(), labels["kubernetes.io/os"].as_str()), ("a", Host::NAME));
         let status = node.status.unwrap();

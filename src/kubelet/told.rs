@@ -42,6 +42,13 @@ impl Told {
         Ok(pieces.digest())
     }
 
+    /// Takes over what was told before of volumes whose source is gone: their files are as they were, also if the source comes back.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        for (words, digest) in &before.0 {
+            self.0.entry(words.clone()).or_insert_with(|| digest.clone());
+        }
+    }
+
     /// What is different now, as a sentence.
     pub(crate) fn changed(&self, now: &Self) -> Option<String> {
         let changed: Vec<&str> =
@@ -149,12 +156,39 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_went_and_came_back_as_it_was_is_no_change_also_for_what_was_started_in_between() {
+        let page = |text| map(&[("index", text)]);
+        let mut configuration = known();
+        let before = told(&configuration).unwrap();
+        configuration.learn(&config_map("", "page"), None);
+        let mut between = told(&configuration).unwrap();
+        between.take_over(&before);
+        let mut later = |object| {
+            configuration.learn(&config_map("", "page"), object);
+            between.changed(&told(&configuration).unwrap())
+        };
+        assert_eq!(later(None), None);
+        assert_eq!(later(page("hello")), None);
+        assert_eq!(later(page("bye")).as_deref(), Some("what it uses has changed: ConfigMap \"page\" in the volume v"));
+        // What is told now is not what was told before.
+        let mut now = told(&configuration).unwrap();
+        now.take_over(&before);
+        assert_eq!(now, told(&configuration).unwrap());
+    }
+
+    #[test]
     fn what_was_told_is_read_again_as_it_was_and_shows_nothing_secret() {
         let before = told(&known()).unwrap();
         let text = serde_json::to_string(&before).unwrap();
         assert_eq!(serde_json::from_str::<Told>(&text).unwrap(), before);
         assert!(!text.contains("hunter2"), "{text}");
         // A newer kubelet finds the same, or it would start everything again.
-        assert_eq!(before.0["ConfigMap \"web\""], "6851ff98-d6cb-558c-9d84-6d0944d5a18e");
+        let digests = [
+            ("ConfigMap \"page\" in the volume v", "3bd5cc70-a729-50bb-bc15-8871ab195c77"),
+            ("ConfigMap \"web\"", "6851ff98-d6cb-558c-9d84-6d0944d5a18e"),
+            ("Secret \"db\"", "a45d7584-b759-57e5-be45-45ce47ca1a55"),
+        ];
+        let found: Vec<_> = before.0.iter().map(|(words, digest)| (words.as_str(), digest.as_str())).collect();
+        assert_eq!(found, digests);
     }
 }

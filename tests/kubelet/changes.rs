@@ -6,8 +6,8 @@ use bluebird::api::v1::{ClusterEvent, ConfigMap, Pod};
 use bluebird::client::DeleteOptions;
 
 use crate::configuration::{MAP, SECRET, pod};
-use crate::machine::{Machine, main_status, pid};
-use crate::processes::eventually;
+use crate::machine::{Machine, main_status, pid, waits_for};
+use crate::processes::{eventually, kill_hard};
 
 /// Runs for ever; writes down what each run is told, and that it was asked to end.
 const SCRIPT: &str = "trap 'echo asked >> told; exit 0' TERM; echo $COLOUR $(cat data/* 2>/dev/null) >> told; while :; do sleep 0.02; done";
@@ -181,5 +181,28 @@ async fn a_volume_that_cannot_be_written_holds_up_only_the_containers_that_mount
     let path = machine.folder_of(&web).join("work/other");
     let again = || std::fs::read_to_string(&path).ok().filter(|text| text == "hunter2correct horse");
     eventually("the second run of the other container", again).await;
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_made_again_as_it_was_is_no_change_also_when_the_container_was_started_in_between() {
+    let machine = Machine::new().await;
+    let volume = "    volumeMounts: [{name: v, mountPath: data}]\n  volumes: [{name: v, configMap: {name: web}}]\n";
+    let env = "    env: [{name: COLOUR, valueFrom: {secretKeyRef: {name: db, key: password}}}]\n";
+    machine.apply(&format!("{MAP}{SECRET}{}", watchful(&format!("{env}{volume}"), ""))).await;
+    let (web, first) = machine.running("web").await;
+    until_told(&machine, &web, "hunter2 blue\n").await;
+    machine.client.delete::<ConfigMap>("", "web", DeleteOptions::default()).await.unwrap();
+    // The kubelet knows of it.
+    machine.apply(&pod("witness", "exec sleep 1000", volume)).await;
+    machine.until("witness", "waiting for the ConfigMap", |pod| waits_for(pod, "FailedMount")).await;
+    kill_hard(first);
+    until_restarted(&machine, 1).await;
+    machine.apply(MAP).await;
+    machine.running("witness").await;
+    machine.apply(&SECRET.replace("hunter2", "horse")).await;
+    let web = until_restarted(&machine, 2).await;
+    let last = main_status(&web).unwrap().last_termination.clone().unwrap();
+    assert_eq!(last.message, "what it uses has changed: Secret \"db\"");
     machine.finish().await;
 }

@@ -72,18 +72,15 @@ fn check_items(path: &Path<'_>, items: &[KeyToPath], faults: &mut Faults) {
     }
 }
 
-/// The files of a Secret are one user's. Whoever is the kubelet's own user reads them, too.
+/// The files of a Secret are one user's, who can change them: nobody else is to rely on them, the kubelet's own user neither.
 fn check_reader(path: &Path<'_>, volume: &Volume, container: &Container, spec: &PodSpec, faults: &mut Faults) {
     let mounts = |other: &&Container| other.volume_mounts.iter().any(|mount| mount.name == volume.name);
-    let first = spec.all_containers().filter(|other| !other.run_as.is_empty()).find(mounts);
-    if let (Some(volume::Source::Secret(_)), Some(first), false) = (&volume.source, first, container.run_as.is_empty())
+    if let (Some(volume::Source::Secret(_)), Some(first)) = (&volume.source, spec.all_containers().find(mounts))
         && first.run_as != container.run_as
     {
-        let (name, user) = (&first.name, &first.run_as);
-        faults.add(
-            path,
-            format!("is a Secret, whose files one user can read: {name:?} mounts it with run_as {user:?}; make a volume for each user"),
-        );
+        let how = if first.run_as.is_empty() { "without run_as".to_owned() } else { format!("with run_as {:?}", first.run_as) };
+        let name = &first.name;
+        faults.add(path, format!("is a Secret, whose files are one user's: {name:?} mounts it {how}; make a volume for each user"));
     }
 }
 

@@ -11,6 +11,9 @@ use crate::api::v1::{LogPosition, LogsRequest};
 
 mod chance;
 
+#[cfg(all(test, unix))]
+mod unix;
+
 /// A container's log as a shim writes it.
 struct Log {
     folder: TempDir,
@@ -240,49 +243,6 @@ fn without_follow_a_log_ends_where_it_ended_when_it_was_asked_for() {
 }
 
 #[test]
-fn what_was_removed_unread_is_a_gap_and_what_is_held_open_is_not() {
-    let mut log = Log::new();
-    log.line("a");
-    let mut reader = log.follow();
-    assert_eq!(drain(&mut reader), "a\n");
-    log.line("b");
-    for line in ["c", "d", "e"] {
-        log.rotate();
-        log.line(line);
-    }
-    log.remove("0.log.1");
-    log.remove("0.log.2");
-    assert_eq!(drain(&mut reader), "b\n[gap]d\ne\n");
-    log.record('P', b"begun");
-    assert_eq!(drain(&mut reader), "begun");
-    log.rotate();
-    log.line("f");
-    log.restart();
-    log.line("g");
-    for name in ["0.log.3", "0.log.4", "0.log"] {
-        log.remove(name);
-    }
-    log.rotate();
-    log.line("h");
-    log.remove("1.log.1");
-    assert_eq!(drain(&mut reader), "\n[gap]h\n");
-}
-
-#[test]
-fn a_position_whose_file_is_gone_is_a_gap() {
-    let mut log = Log::new();
-    log.line("a");
-    let mut reader = log.follow();
-    assert_eq!(drain(&mut reader), "a\n");
-    log.rotate();
-    log.now += 1;
-    log.line("b");
-    log.remove("0.log.1");
-    assert_eq!(drain(&mut log.resume(reader.position())), "[gap]b\n");
-    assert_eq!(drain(&mut reader), "[gap]b\n");
-}
-
-#[test]
 fn a_run_of_which_nothing_was_read_may_have_lost_its_first_files() {
     let mut log = Log::new();
     log.write(b"");
@@ -328,20 +288,6 @@ fn half_a_record_that_its_writer_takes_back_is_no_gap() {
     assert_eq!(drain(&mut reader), "");
     log.line("b");
     assert_eq!(drain(&mut reader), "b\n");
-}
-
-#[test]
-fn a_file_that_somebody_has_removed_is_read_to_its_end_and_the_next_one_after_it() {
-    let mut log = Log::new();
-    log.line("a");
-    let mut reader = log.follow();
-    assert_eq!(drain(&mut reader), "a\n");
-    let mut held = File::options().append(true).open(log.path()).unwrap();
-    log.remove("0.log");
-    held.write_all(b"2026-11-21T16:00:00.000000005Z stdout F b\n").unwrap();
-    assert_eq!(drain(&mut reader), "b\n");
-    log.line("c");
-    assert_eq!(drain(&mut reader), "[gap]c\n");
 }
 
 #[test]

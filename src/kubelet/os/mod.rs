@@ -47,6 +47,15 @@ pub async fn asked_to_end() -> io::Result<&'static str> {
     Host::end_signal().await
 }
 
+/// Runs this program to its end. Where whatever supervises services wants to be told how far it is, and tells it itself when to end, that is done, and what the
+/// program prints goes to `log`, since it goes nowhere else; everywhere else it is merely run.
+///
+/// # Errors
+/// Those of the program, and what the system says when it can't be told.
+pub fn supervised<E: From<io::Error> + Send + 'static>(log: &Path, run: impl FnOnce() -> Result<(), E> + Send + 'static) -> Result<(), E> {
+    Host::supervised(log, run)
+}
+
 /// Lets the terminal that standard input is hand over every key as it is pressed, also Ctrl-C, and show nothing of it, until what is returned is dropped.
 /// `None` when standard input is no terminal.
 ///
@@ -120,8 +129,8 @@ pub(crate) enum Access<'a> {
 pub(crate) trait Os {
     /// What every machine with this system can do, and others might not: capabilities of a node.
     const CAPABILITIES: &'static [&'static str];
-    /// What a kubelet with this root folder can do besides, found by trying it there.
-    fn try_out(_root: &Path) -> Vec<&'static str> {
+    /// What a kubelet with this root folder can do besides, found by trying it there. `program` is the executable that plays roles.
+    fn try_out(_root: &Path, _program: &Path) -> Vec<&'static str> {
         Vec::new()
     }
     /// As container images and the label `kubernetes.io/os` name it.
@@ -291,6 +300,11 @@ pub(crate) trait Os {
     /// Guards one command, in a process of its own, where the system needs that: see [`Guarded`]. The arguments are what follows the role.
     fn guard(arguments: &[String]) -> io::Result<()>;
 
+    /// Plays a role that only this system's kubelets need, and gives the exit code to end with; `None` for what is no such role.
+    fn play(_role: &str) -> Option<i32> {
+        None
+    }
+
     /// Starts a shim, which outlives this process.
     fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
         command.spawn()
@@ -367,6 +381,11 @@ pub(crate) trait Os {
 
     /// Waits until somebody asks this program to end; gives the name of what it was.
     fn end_signal() -> impl Future<Output = io::Result<&'static str>> + Send;
+
+    /// See [`supervised`].
+    fn supervised<E: From<io::Error> + Send + 'static>(_log: &Path, run: impl FnOnce() -> Result<(), E> + Send + 'static) -> Result<(), E> {
+        run()
+    }
 
     /// See [`raw_terminal`].
     fn raw_terminal() -> io::Result<Option<Self::RawTerminal>>;

@@ -150,7 +150,8 @@ pub(super) const CAPABILITIES: &[&str] = &[
     capability::FOLDER_MOUNTS,
     "runtime.process",
     capability::PRIVATE_SECRETS,
-    "stop.signal",
+    capability::STOP_ASK,
+    capability::STOP_SIGNAL,
     "volumes.atomic",
 ];
 /// Variables of the kubelet that a container gets, where they are set.

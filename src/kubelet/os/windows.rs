@@ -2,6 +2,7 @@
 //! it, all of that ends with it. So nothing has to be found by marks in environments, which nobody can read here.
 
 mod bell;
+mod break_trial;
 mod children;
 mod console;
 mod files;
@@ -13,6 +14,8 @@ mod pipe;
 mod privacy;
 mod process;
 mod raw_terminal;
+mod service;
+mod service_log;
 mod usage;
 mod version;
 mod volume;
@@ -46,10 +49,13 @@ const RESIZES: Duration = Duration::from_millis(250);
 pub(crate) struct Host;
 
 impl Os for Host {
-    const CAPABILITIES: &'static [&'static str] = &["runtime.process", "stop.ctrl-break", "windows-job-objects"];
+    const CAPABILITIES: &'static [&'static str] = &["runtime.process", "windows-job-objects"];
 
-    fn try_out(root: &Path) -> Vec<&'static str> {
+    fn try_out(root: &Path, program: &Path) -> Vec<&'static str> {
         let mut found = volume::mounts(root);
+        if break_trial::arrives(program) {
+            found.extend([capability::STOP_ASK, capability::STOP_CTRL_BREAK]);
+        }
         match privacy::is_private(&root.join("pods")) {
             Ok(true) => found.push(capability::PRIVATE_SECRETS),
             Ok(false) => tracing::warn!(root = %root.display(), "others can look into the folders of pods: this node takes no Secrets"),
@@ -155,8 +161,16 @@ impl Os for Host {
         Err(io::Error::new(io::ErrorKind::Unsupported, "commands on Windows need no guard"))
     }
 
+    fn play(role: &str) -> Option<i32> {
+        break_trial::play(role)
+    }
+
     fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<tokio::process::Child> {
         children::spawn_shim(command)
+    }
+
+    fn supervised<E: From<io::Error> + Send + 'static>(log: &Path, run: impl FnOnce() -> Result<(), E> + Send + 'static) -> Result<(), E> {
+        service::run(log, run)
     }
 
     fn raw_terminal() -> io::Result<Option<RawTerminal>> {
@@ -239,7 +253,10 @@ impl Os for Host {
     }
 
     async fn end_signal() -> io::Result<&'static str> {
-        console::end_signal().await
+        tokio::select! {
+            signal = console::end_signal() => signal,
+            control = service::end_control() => Ok(control),
+        }
     }
 }
 

@@ -200,10 +200,13 @@ impl Entry {
         if self.to_tell.changes == changes {
             return;
         }
-        self.to_tell = ToldNow { changes, ..ToldNow::default() };
+        let before = std::mem::replace(&mut self.to_tell, ToldNow { changes, ..ToldNow::default() });
         for (container, told) in told_to_all(spec, &pod.meta().namespace, &self.configuration) {
             match told {
-                Ok(told) => drop(self.to_tell.usable.insert(container, told)),
+                Ok(mut told) => {
+                    before.usable.get(&container).into_iter().for_each(|before| told.take_over(before));
+                    self.to_tell.usable.insert(container, told);
+                }
                 Err(Lacking::Missing(why)) => drop(self.to_tell.unusable.insert(container, why)),
                 // As soon as it is known it is a change.
                 Err(Lacking::Unknown) => {}

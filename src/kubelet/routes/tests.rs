@@ -12,6 +12,9 @@ use super::*;
 use crate::api::v1::{ConditionStatus, Endpoint, EndpointPort, EndpointSliceSpec, ServicePort, ServiceSpec};
 use crate::api::{Resource, condition};
 
+#[cfg(all(test, unix))]
+mod unix;
+
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A router with its machine, and the knob that tells it what to route.
@@ -198,17 +201,6 @@ async fn a_dead_backend_is_skipped_before_the_first_byte() {
 }
 
 #[tokio::test]
-async fn without_a_living_backend_the_connection_is_reset() {
-    let dead = Backend::start("d").await.end().await;
-    let mut node = Node::start(&free_range(), "cluster");
-    node.set(&[(5, &[]), (6, &[dead])]).await;
-    for host in [5, 6] {
-        assert_eq!(visit(node.vip(host)).await.expect_err("nobody answers").kind(), io::ErrorKind::ConnectionReset);
-    }
-    node.end().await;
-}
-
-#[tokio::test]
 async fn a_removed_endpoint_gets_no_new_connection_while_its_old_one_goes_on() {
     let (a, b) = (Backend::start("a").await, Backend::start("b").await);
     let mut node = Node::start(&free_range(), "cluster");
@@ -290,19 +282,6 @@ async fn an_address_that_is_taken_is_shown_and_routed_once_it_is_free() {
     drop(squatter);
     node.state(|state| *state == State::Active { unbound: BTreeMap::new() }).await;
     assert_eq!(answers(vip, 1).await, "a");
-    node.end().await;
-}
-
-#[tokio::test]
-async fn a_connection_that_the_backend_resets_is_reset_for_the_client() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let mut node = Node::start(&free_range(), "cluster");
-    node.route(5, &[listener.local_addr().expect("bound")]).await;
-    let mut client = TcpStream::connect(node.vip(5)).await.expect("the router accepts");
-    let (backend, _) = listener.accept().await.expect("the router connects");
-    backend.set_zero_linger().expect("open");
-    drop(backend);
-    assert_eq!(client.read_u8().await.expect_err("cut").kind(), io::ErrorKind::ConnectionReset);
     node.end().await;
 }
 

@@ -97,11 +97,17 @@ impl Processes {
         if !is_guarded {
             forget_stop(&mut desired, &or_nothing(folder.read_state())?);
         }
-        for run in runs {
+        for mut run in runs {
             self.hand_over(&folder, &run)?;
             // In its place: the order in which they were first started tells the order in which they end.
             match desired.runs.iter_mut().find(|asked| asked.container == run.container) {
-                Some(asked) => *asked = run,
+                Some(asked) => {
+                    // An earlier kubelet may have known more than this one can.
+                    if let (Some(told), Some(before)) = (&mut run.told, &asked.told) {
+                        told.take_over(before);
+                    }
+                    *asked = run;
+                }
                 None => desired.runs.push(run),
             }
         }

@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "configuration.restart",
         promise: "A change of what a container uses restarts it if its pod asks for that, whatever its restart policy, and says so",
-        needs: &[],
+        needs: &["restart-on-config-change"],
         steps: &[
             Apply(MAP),
             Create(

@@ -4,6 +4,7 @@ use super::super::case::Case;
 use super::super::case::Step::*;
 use super::super::look::{is_ready, runs_again, waits};
 use super::super::scene::same_text;
+use crate::api::capability::STOP_ASK;
 use crate::api::v1::LogsRequest;
 use crate::api::v1::PodPhase::{Running, Succeeded};
 
@@ -11,7 +12,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stop.asked-first",
         promise: "A deleted pod's process is asked to end, has its grace period for it, and what it says meanwhile is in the log",
-        needs: &[],
+        needs: &[STOP_ASK],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 600, containers: [{name: main, command: [testapp, on-stop, '3', print, ready, forever]}]}}",

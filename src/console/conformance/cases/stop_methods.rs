@@ -3,7 +3,7 @@
 use super::super::case::Case;
 use super::super::case::Step::*;
 use super::super::scene::Scene;
-use crate::api::capability::{STOP_CTRL_BREAK, STOP_SIGNAL};
+use crate::api::capability::{STOP_ASK, STOP_CTRL_BREAK, STOP_SIGNAL};
 use crate::api::v1::LogsRequest;
 
 /// Deletes the pod `a` and reads its log until that ends: it must contain this.
@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stop.pre-stop-command",
         promise: "A command before the end has ended before the container is asked to end",
-        needs: &[],
+        needs: &[STOP_ASK],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 100000, containers: [{name: main, command: [testapp, on-stop, '3', print, ready, wait-for, before, print, before, write, seen, x, forever], lifecycle: {preStop: {exec: {command: [testapp, write, before, x, wait-for, seen]}}}}]}}",
@@ -84,7 +84,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stop.pre-stop-http",
         promise: "A request before the end is answered before the container is asked to end",
-        needs: &[],
+        needs: &[STOP_ASK],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 100000, containers: [{name: main, ports: [{name: web}], command: [testapp, on-stop, '3', serve, $(PORT), print, ready, forever], lifecycle: {preStop: {httpGet: {path: /print/before, port: web}}}}]}}",
@@ -97,7 +97,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stop.failed-pre-stop",
         promise: "A command before the end that fails is told and holds nothing up",
-        needs: &[],
+        needs: &[STOP_ASK],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 100000, containers: [{name: main, command: [testapp, on-stop, '3', print, ready, forever], lifecycle: {preStop: {exec: {command: [testapp, exit, '5']}}}}]}}",
@@ -111,7 +111,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "stop.failed-method",
         promise: "Where its stop method fails, a container is asked to end as ever, and the failure is told",
-        needs: &[],
+        needs: &[STOP_ASK],
         steps: &[
             Create(
                 "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {terminationGracePeriodSeconds: 100000, containers: [{name: main, ports: [{name: web}], command: [testapp, on-stop, '3', serve, $(PORT), print, ready, forever], lifecycle: {stop: {http: {path: /no-such-page, port: web}}}}]}}",

@@ -149,10 +149,9 @@ pub(super) fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<to
     for name in SHIM_VARIABLES {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
-    let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
-    match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
+    match command.creation_flags(SHIM | CREATE_BREAKAWAY_FROM_JOB).spawn() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let shim = command.creation_flags(flags).spawn()?;
+            let shim = command.creation_flags(SHIM).spawn()?;
             tracing::warn!("this kubelet is in a job that its shims can't leave: its pods will not outlive that job");
             Ok(shim)
         }
@@ -160,6 +159,8 @@ pub(super) fn spawn_shim(command: &mut tokio::process::Command) -> io::Result<to
     }
 }
 
+/// A console that nobody sees, whether the kubelet has one or is a service, which has none; and nobody's Ctrl-C.
+pub(super) const SHIM: u32 = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
 /// Parts of the system don't work without them.
 const SHIM_VARIABLES: [&str; 3] = ["SystemRoot", "SystemDrive", "windir"];
 

@@ -28,6 +28,7 @@ pub(super) fn prepare() -> io::Result<()> {
 pub(super) fn send_break(group: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group.cast_unsigned()) })
+        .map_err(|error| io::Error::new(error.kind(), format!("Ctrl-Break can't be sent here: {error}")))
 }
 
 /// Waits until somebody asks this program to end.

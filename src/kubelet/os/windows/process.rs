@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use windows_sys::Win32::Foundation::{ERROR_INVALID_PARAMETER, HANDLE, INVALID_HANDLE_VALUE, WAIT_OBJECT_0};
@@ -32,8 +33,14 @@ pub(super) fn open(pid: u32) -> io::Result<Option<OwnedHandle>> {
 
 /// What it returned; `None` while it lives.
 pub(super) fn exit_code(process: BorrowedHandle<'_>) -> io::Result<Option<i32>> {
+    exit_code_within(process, Duration::ZERO)
+}
+
+/// What it returned; `None` when it lives for longer.
+pub(super) fn exit_code_within(process: BorrowedHandle<'_>, time: Duration) -> io::Result<Option<i32>> {
+    let millis = u32::try_from(time.as_millis()).unwrap_or(INFINITE);
     // SAFETY: the handle is open.
-    if unsafe { WaitForSingleObject(process.as_raw_handle(), 0) } != WAIT_OBJECT_0 {
+    if unsafe { WaitForSingleObject(process.as_raw_handle(), millis) } != WAIT_OBJECT_0 {
         return Ok(None);
     }
     let mut code = 0;
