@@ -13,9 +13,11 @@ mod output;
 mod pipe;
 mod privacy;
 mod process;
+mod pseudo_console;
 mod raw_terminal;
 mod service;
 mod service_log;
+mod terminal;
 mod usage;
 mod version;
 mod volume;
@@ -53,6 +55,9 @@ impl Os for Host {
 
     fn try_out(root: &Path, program: &Path) -> Vec<&'static str> {
         let mut found = volume::mounts(root);
+        if pseudo_console::can_be_had() {
+            found.push("exec.tty");
+        }
         if break_trial::arrives(program) {
             found.extend([capability::STOP_ASK, capability::STOP_CTRL_BREAK]);
         }
@@ -137,6 +142,10 @@ impl Os for Host {
         files::replace(old, new)
     }
 
+    fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+        files::is_at(file, path)
+    }
+
     /// The kubelet has started it with a console of its own and, where that is allowed, outside of the kubelet's job.
     fn detach() -> io::Result<()> {
         console::prepare()?;
@@ -156,9 +165,9 @@ impl Os for Host {
         Places { without: limits::enforced(), ..Places::default() }
     }
 
-    /// A job of the kubelet guards a command, no process.
-    fn guard(_: &[String]) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "commands on Windows need no guard"))
+    /// In a terminal: otherwise a job of the kubelet guards a command, and no process.
+    fn guard(arguments: &[String]) -> io::Result<()> {
+        terminal::guard(arguments)
     }
 
     fn play(role: &str) -> Option<i32> {
@@ -201,6 +210,10 @@ impl Os for Host {
     /// All of its container with it.
     fn kill(pid: i32) -> io::Result<()> {
         children::kill(pid)
+    }
+
+    fn start_time(pid: i32) -> Option<u64> {
+        usage::began(pid)
     }
 
     /// Those that this process guards; nobody needs others.

@@ -196,13 +196,27 @@ async fn check(
 ) -> Result<(), String> {
     let command = std::iter::once(scene.stage.testapp.as_str()).chain(words.iter().copied()).map(str::to_owned).collect();
     let ended = run(scene, command, input, tty).await.map_err(told)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let text = |bytes: &[u8]| shown(&String::from_utf8_lossy(bytes)).trim_end().to_owned();
     let found = (text(&ended.stdout), text(&ended.stderr), ended.code);
     if (found.0.as_str(), found.1.as_str(), found.2) == expected {
         Ok(())
     } else {
         Err(format!("{found:?} instead of {expected:?}: {}", ended.message))
     }
+}
+
+/// A text without what tells a terminal how to show it: some systems' terminals draw their windows themselves.
+fn shown(text: &str) -> String {
+    let mut pieces = text.split('\u{1b}');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |shown, piece| {
+        let after = match piece.strip_prefix(']') {
+            // A title.
+            Some(title) => title.split_once('\u{7}').map_or("", |(_, after)| after),
+            None => piece.strip_prefix('[').unwrap_or(piece).trim_start_matches(|c| !char::is_alphabetic(c)).get(1..).unwrap_or_default(),
+        };
+        shown + after
+    })
 }
 
 /// Sends something to a port of the pod, says that this is all, and gives all that comes back.
@@ -225,4 +239,18 @@ async fn ask(scene: &Scene, port: &str, text: &[u8]) -> Result<Vec<u8>, Error> {
         Ok(all)
     };
     tokio::time::timeout(scene.stage.timeout, exchange).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_shows_is_the_text_without_how_it_is_drawn() {
+        assert_eq!(shown("out\r\nerr"), "out\r\nerr");
+        assert_eq!(
+            shown("\u{1b}[2J\u{1b}[m\u{1b}[H\u{1b}]0;C:\\testapp.exe\u{7}\u{1b}[?25hout\r\n\u{1b}[1;31merr\u{1b}[?25l"),
+            "out\r\nerr"
+        );
+    }
 }

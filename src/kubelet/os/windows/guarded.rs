@@ -5,24 +5,28 @@ use std::io;
 use std::os::windows::io::BorrowedHandle;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED};
 
 use super::children::KILLED;
 use super::job::Job;
-use super::process;
+use super::terminal::InTerminal;
+use super::{process, pseudo_console};
 use crate::kubelet::os::{Streams, TerminalSize, Wiring};
 use crate::kubelet::shim::files::{Cause, Run};
 use crate::kubelet::shim::launch;
 
-/// Between two looks at whether what the command had started is gone.
-const POLL: Duration = Duration::from_millis(2);
-
 /// A command that was started, or why it could not be.
 #[derive(Debug)]
-pub(crate) struct Guarded(Result<Running, Cause>);
+pub(crate) struct Guarded(State);
+
+#[derive(Debug)]
+enum State {
+    Runs(Running),
+    RunsInTerminal(InTerminal),
+    NeverBegan(Cause),
+}
 
 #[derive(Debug)]
 struct Running {
@@ -31,13 +35,17 @@ struct Running {
 }
 
 impl crate::kubelet::os::Guarded for Guarded {
-    async fn start(_: &Path, run: &Run, wiring: Wiring) -> io::Result<(Self, Streams)> {
-        if wiring.terminal.is_some() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "a kubelet on Windows has no terminals"));
+    async fn start(program: &Path, run: &Run, wiring: Wiring) -> io::Result<(Self, Streams)> {
+        if let Some(size) = wiring.terminal {
+            if !pseudo_console::can_be_had() {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "this node has no terminals whose windows can be resized"));
+            }
+            let (running, streams) = InTerminal::start(program, run, size, wiring.stdin).await?;
+            return Ok((Self(State::RunsInTerminal(running)), streams));
         }
         match launch::command(run) {
             Ok(command) => match begin(command.into(), run, wiring.stdin) {
-                Ok((running, streams)) => Ok((Self(Ok(running)), streams)),
+                Ok((running, streams)) => Ok((Self(State::Runs(running)), streams)),
                 Err(error) => Ok(never_began(launch::explain(run, &error))),
             },
             Err(cause) => Ok(never_began(cause)),
@@ -46,25 +54,26 @@ impl crate::kubelet::os::Guarded for Guarded {
 
     async fn ended(&mut self) -> io::Result<Cause> {
         let Running { child, job } = match &mut self.0 {
-            Ok(running) => running,
-            Err(cause) => return Ok(cause.clone()),
+            State::Runs(running) => running,
+            State::RunsInTerminal(running) => return running.ended().await,
+            State::NeverBegan(cause) => return Ok(cause.clone()),
         };
         let status = child.wait().await?;
-        job.terminate(KILLED)?;
-        while !job.members()?.is_empty() {
-            tokio::time::sleep(POLL).await;
-        }
+        job.end(KILLED).await?;
         Ok(Cause::Exited(status.code().unwrap_or(KILLED.cast_signed())))
     }
 
-    fn resize(&self, _: TerminalSize) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this command has no terminal"))
+    fn resize(&self, size: TerminalSize) -> io::Result<()> {
+        match &self.0 {
+            State::RunsInTerminal(running) => running.resize(size),
+            State::Runs(_) | State::NeverBegan(_) => Ok(()),
+        }
     }
 }
 
 fn never_began(cause: Cause) -> (Guarded, Streams) {
     let streams = Streams { stdin: Some(Box::new(tokio::io::sink())), stdout: Box::new(tokio::io::empty()), stderr: None };
-    (Guarded(Err(cause)), streams)
+    (Guarded(State::NeverBegan(cause)), streams)
 }
 
 fn begin(mut command: Command, run: &Run, has_stdin: bool) -> io::Result<(Running, Streams)> {

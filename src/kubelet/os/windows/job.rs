@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, OwnedHandle};
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{ERROR_MORE_DATA, HANDLE, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::IO::{CreateIoCompletionPort, GetQueuedCompletionStatus, PostQueuedCompletionStatus};
@@ -90,6 +91,15 @@ impl Job {
         check(unsafe { TerminateJobObject(self.raw(), code) })
     }
 
+    /// The same, and waits until they are gone.
+    pub(crate) async fn end(&self, code: u32) -> io::Result<()> {
+        self.terminate(code)?;
+        while !self.members()?.is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Lets what happens to its processes be told under this key. Only to one can it be told.
     pub(crate) fn tell(&self, news: &News, key: usize) -> io::Result<()> {
         let port = JOBOBJECT_ASSOCIATE_COMPLETION_PORT {
@@ -110,6 +120,8 @@ impl Job {
     }
 }
 
+/// Between two looks at whether what was ended is gone.
+const POLL: Duration = Duration::from_millis(2);
 /// How many pids are asked for at first.
 const FEW: usize = 62;
 

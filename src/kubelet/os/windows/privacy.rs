@@ -6,6 +6,7 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 
+use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, HLOCAL, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW,
@@ -41,6 +42,17 @@ pub(super) fn make_folder(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A named pipe for one caller, which nobody but those can be.
+pub(super) fn private_pipe(name: &str) -> io::Result<NamedPipeServer> {
+    let descriptor = Local::private()?;
+    let mut attributes =
+        SECURITY_ATTRIBUTES { nLength: size_of::<SECURITY_ATTRIBUTES>() as u32, lpSecurityDescriptor: descriptor.0, bInheritHandle: 0 };
+    let mut options = ServerOptions::new();
+    options.first_pipe_instance(true).max_instances(1);
+    // SAFETY: the attributes are what is asked for, and live longer than this.
+    unsafe { options.create_with_security_attributes_raw(name, (&raw mut attributes).cast()) }
 }
 
 /// Whether nobody but those can look into a folder.

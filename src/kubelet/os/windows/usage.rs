@@ -67,6 +67,14 @@ fn look(pid: i32, parent: i32) -> Option<Looked> {
     Some(Looked { usage, began })
 }
 
+/// When a process began, as the system counts; `None` for one that is gone, or may not be looked at. One that has ended is there for as long as anybody, as
+/// its shim, has a handle of it: until then nobody else has its number.
+pub(super) fn began(pid: i32) -> Option<u64> {
+    // SAFETY: no pointers.
+    let process = owned(unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid.cast_unsigned()) }).ok()?;
+    times(&process).ok().map(|[began, ..]| began)
+}
+
 /// When it began and ended, and for how long it was on processors in the kernel and outside.
 fn times(process: &OwnedHandle) -> io::Result<[u64; 4]> {
     let mut times = [FILETIME::default(); 4];
@@ -113,4 +121,23 @@ fn number(time: FILETIME) -> u64 {
 /// From units of 100 ns.
 fn duration(units: u64) -> Duration {
     Duration::from_nanos(units.saturating_mul(100))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_when_it_began_and_none_by_nothing() {
+        let me = std::process::id().cast_signed();
+        assert!(began(me).is_some_and(|time| began(me) == Some(time)));
+        let mut other = Command::new("cmd.exe").args(["/c", "set /p line="]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = other.id().cast_signed();
+        assert!(began(pid).is_some_and(|time| Some(time) > began(me)));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(began(-1), None);
+    }
 }
