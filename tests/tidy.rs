@@ -206,6 +206,35 @@ fn names_say_what_a_thing_is() {
 }
 
 #[test]
+fn what_the_documents_name_is_there() {
+    let code: String = ["src", "tests", "fuzz"].into_iter().flat_map(rust_files).map(|file| file.text).collect();
+    let functions: BTreeSet<&str> =
+        code.split("fn ").skip(1).map(|rest| &rest[..rest.find(|c: char| !is_of_a_name(c)).unwrap_or(0)]).collect();
+    let mut faults = Faults::default();
+    for path in ["ARCHITECTURE.md", "docs/bugs.md"] {
+        let document = File::new(path.to_owned(), std::fs::read_to_string(root().join(path)).expect("it is there"));
+        for (number, line) in document.text.lines().enumerate() {
+            // Every second piece is between backticks.
+            for word in line.split('`').skip(1).step_by(2) {
+                let is_test = word.matches('_').count() >= 3 && word.chars().all(is_of_a_name);
+                let is_path = word.contains('/') && !word.starts_with('/') && word.chars().all(|c| is_of_a_name(c) || "/.-".contains(c));
+                let is_there = || ["", "src/"].iter().any(|above| root().join(above).join(word).exists());
+                if is_test && !functions.contains(word) {
+                    faults.add(&document, number + 1, format!("there is no test `{word}`"));
+                } else if is_path && !is_there() {
+                    faults.add(&document, number + 1, format!("there is no file or folder `{word}`, nor below src/"));
+                }
+            }
+        }
+    }
+    faults.report();
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit()
+}
+
+#[test]
 fn the_code_is_formatted() {
     let cargo = env!("CARGO");
     if !Command::new(cargo).args(["fmt", "--version"]).output().is_ok_and(|output| output.status.success()) {

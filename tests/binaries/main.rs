@@ -21,6 +21,7 @@ mod restored;
 mod self_hosted;
 #[cfg(target_os = "linux")]
 mod slow_network;
+mod top;
 mod up;
 mod up_output;
 mod upgraded;

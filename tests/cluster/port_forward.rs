@@ -110,6 +110,48 @@ async fn a_connection_is_reset_for_the_pod_when_its_client_goes_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_connections_lead_to_a_node_at_once_and_one_more_is_refused_until_one_has_ended() {
+    let cluster = cluster(1).await;
+    run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let (client, port) = (cluster.client(), listener.local_addr().expect("bound").port());
+    let mut open = Vec::new();
+    for number in 0..1_000 {
+        let opened = Connection::open(&client, "web", port).await.unwrap_or_else(|error| panic!("number {number}: {error}"));
+        let (answering, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("it comes").expect("a connection");
+        open.push((opened, answering));
+    }
+    let refused = async || match Connection::open(&client, "web", port).await {
+        Ok(mut connection) => connection.next().await,
+        Err(error) => Err(error),
+    };
+    match refused().await {
+        Err(Error::Exhausted { message, .. }) => assert_eq!(message, "1000 connections lead to this node already"),
+        other => panic!("{other:?}"),
+    }
+    // All of them lead there, also the last one.
+    for (connection, answering) in open.iter_mut().step_by(333) {
+        connection.say(Said::Data(b"ping".into())).await;
+        let mut said = [0; 4];
+        tokio::time::timeout(PATIENCE, answering.read_exact(&mut said)).await.expect("it comes").expect("bytes");
+        assert_eq!(&said, b"ping");
+    }
+    open.pop();
+    let again = async {
+        loop {
+            let mut connection = Connection::open(&client, "web", port).await.expect("the node is there");
+            tokio::select! {
+                accepted = listener.accept() => break accepted.expect("a connection"),
+                told = connection.next() => assert!(matches!(told, Err(Error::Exhausted { .. })), "{told:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("there is room again");
+    drop(open);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_no_connection_can_lead_is_told_apart() {
     let cluster = cluster(1).await;
     run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;

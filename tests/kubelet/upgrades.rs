@@ -43,6 +43,28 @@ fn as_of_a_newer_one(root: &Path, pod: &Path) {
     std::fs::create_dir_all(root.join("newer/folder")).unwrap();
 }
 
+/// Words, where this one knows some, that it has never heard of.
+fn in_words_of_a_newer_one(_root: &Path, pod: &Path) {
+    let vanished = || json!({"Vanished": {"into": "thin air"}});
+    edit_json(&pod.join("desired.json"), |desired| {
+        for run in objects(desired, "runs") {
+            run.extend([("pre_stop".to_owned(), json!({"wasm": 1})), ("stop".to_owned(), json!({"Ask": "politely"}))]);
+        }
+    });
+    edit_json(&pod.join("state.json"), |state| {
+        for container in objects(state, "containers") {
+            if let Some(ended) = container["stage"].get_mut("Ended") {
+                ended["cause"] = vanished();
+            }
+            if let Some(previous) = container["previous"].as_object_mut() {
+                previous["cause"] = vanished();
+            }
+        }
+        let failure = json!({"container": "main", "attempt": 0, "step": "Dance", "why": "it fell"});
+        state.insert("failures".into(), json!([failure]));
+    });
+}
+
 /// As the first kubelets wrote them: no field that came later, no seal, no file that came later.
 fn as_of_an_older_one(_root: &Path, pod: &Path) {
     let first = ["container", "attempt", "streak", "command", "env", "working_dir", "log"];
@@ -101,6 +123,11 @@ async fn check(edit: fn(&Path, &Path)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_newer_kubelet_has_written_of_its_pods_harms_none_of_them() {
     check(as_of_a_newer_one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_kubelet_has_written_in_words_that_nobody_knows_harms_none_of_its_pods() {
+    check(in_words_of_a_newer_one).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

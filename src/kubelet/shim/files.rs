@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lenient;
 use super::log_files::{LogFile, LogLimits};
 use crate::kubelet::os::fence::Limits;
 use crate::kubelet::os::{Host, Os};
@@ -49,10 +50,10 @@ pub(crate) struct Run {
     #[serde(default)]
     pub(crate) is_sidecar: bool,
     /// What is done, to its end, before it is asked to end.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(crate) pre_stop: Option<Hook>,
     /// How it is asked to end. Absent: as the system does it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub(crate) stop: Option<StopMethod>,
     /// Whom its processes are: `USER` or `USER:GROUP`, names or numbers. Absent: whom the shim is.
     #[serde(default)]
@@ -135,7 +136,7 @@ pub(crate) struct State {
     #[serde(default)]
     pub(crate) boot_id: String,
     /// What went wrong when the latest runs were asked to end.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::those_known")]
     pub(crate) failures: Vec<Failure>,
     /// A process that can't be killed although it shall be, and why: a sentence. Empty while there is none.
     #[serde(default)]
@@ -169,7 +170,8 @@ pub(crate) struct ContainerState {
     pub(crate) attempt: u32,
     /// As in [`Run`].
     pub(crate) streak: u32,
-    /// What became of it.
+    /// What became of it. What a newer shim says that this kubelet doesn't know counts as running for as long as that shim lives.
+    #[serde(deserialize_with = "lenient::or_default")]
     pub(crate) stage: Stage,
     /// How the run before it ended.
     pub(crate) previous: Option<Ended>,
@@ -196,6 +198,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     /// How.
+    #[serde(deserialize_with = "lenient::or_default")]
     pub(crate) cause: Cause,
     /// Milliseconds since 1970. Not later than `finished_at`: earlier than was told while it ran if the clock was set back meanwhile.
     pub(crate) started_at: i64,
@@ -207,7 +210,7 @@ pub(crate) struct Ended {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cause {
     /// The main process returned this.
     Exited(i32),
@@ -222,7 +225,8 @@ pub(crate) enum Cause {
         /// For people.
         message: String,
     },
-    /// Its shim was gone before it, so that nobody saw how it ended.
+    /// Its shim was gone before it, so that nobody saw how it ended; or a newer shim tells it in words that this kubelet doesn't know.
+    #[default]
     Lost,
     /// Of an init container: it had returned 0, and what it had done is gone with the pod's folder. No shim sees that.
     Undone,
@@ -230,6 +234,13 @@ pub(crate) enum Cause {
 
 /// Instead of the pid of a main process that is about to start. Whoever finds it when the shim is gone can't know whether it did.
 pub(crate) const ABOUT_TO_START: i32 = 0;
+
+/// One that is told in unknown words.
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Running { pid: ABOUT_TO_START, started_at: 0, start_time: None }
+    }
+}
 
 /// The exit code of a container that was killed at its limit of memory: that of a kill.
 pub(crate) const OOM_KILLED: i32 = 137;
@@ -421,6 +432,24 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_a_newer_shim_or_kubelet_are_taken_for_the_nearest_ones_and_harm_nothing_beside_them() {
+        let state = r#"{"boot_id":"b","failures":[{"container":"c","attempt":1,"step":"Dance","why":"x"},{"container":"c","attempt":1,"step":"Stop","why":"y"}],
+            "containers":[{"name":"c","attempt":1,"streak":0,"stage":{"Ended":{"cause":{"Vanished":{"into":"air"}},"started_at":1,"finished_at":2}},
+            "previous":{"cause":"Evicted","started_at":1,"finished_at":2}},{"name":"d","attempt":3,"streak":2,"stage":{"Paused":{"pid":7}},"previous":null}]}"#;
+        let state: State = serde_json::from_str(state).unwrap();
+        let lost = Ended { cause: Cause::Lost, started_at: 1, finished_at: 2, superseded: None };
+        let [c, d] = ["c", "d"].map(|name| state.get(name).unwrap());
+        assert_eq!((&c.stage, &c.previous, c.attempt), (&Stage::Ended(lost.clone()), &Some(lost), 1));
+        assert_eq!((&d.stage, d.attempt, state.mains().count()), (&Stage::default(), 3, 0));
+        assert_eq!(state.failures.iter().map(|failure| failure.why.as_str()).collect::<Vec<_>>(), ["y"]);
+
+        let run = r#"{"container":"main","attempt":1,"streak":0,"command":["x"],"env":[],"working_dir":"/","log":"/l","pre_stop":{"wasm":1},"stop":{"Ask":"politely"}}"#;
+        let run: Run = serde_json::from_str(run).unwrap();
+        assert_eq!((run.pre_stop, run.stop, run.attempt), (None, None, 1));
+        assert!(serde_json::from_str::<State>(r#"{"containers":[{"name":"c""#).is_err(), "what is cut short is damaged");
+    }
 
     #[test]
     fn what_an_earlier_kubelet_or_shim_has_written_is_understood() {

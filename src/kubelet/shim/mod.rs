@@ -11,6 +11,7 @@ pub(crate) mod files;
 pub(crate) mod get;
 mod hooks;
 pub(crate) mod launch;
+mod lenient;
 mod lines;
 mod log;
 pub(crate) mod log_files;
