@@ -10,9 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, symlinkat, unlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::super::{Access, Files};
 use super::user::{self, User};
@@ -187,20 +187,14 @@ pub(in crate::kubelet::os) fn link(folder: &Path, path: &str, target: &Path, use
     let mut parts: Vec<&str> = path.split('/').collect();
     let Some(name) = parts.pop() else { return Ok(()) };
     for part in parts {
-        let is_new = match mkdirat(&at, part, Mode::S_IRWXU) {
-            Ok(()) => true,
-            Err(Errno::EEXIST) => false,
-            Err(error) => return Err(error.into()),
-        };
-        at = openat(&at, part, only_folders, Mode::empty()).map_err(|error| in_the_way(part, error))?;
-        let found = fstat(&at)?;
-        if found.st_uid == geteuid().as_raw() && found.st_mode & 0o055 != 0o055 {
-            // The pod's containers may be several users, now or later; nobody else gets into the pod's folder.
-            fchmod(&at, Mode::from_bits_truncate(0o755))?;
+        at = match openat(&at, part, only_folders, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                make_whole(folder, &at, part, user.as_ref())?;
+                openat(&at, part, only_folders, Mode::empty())
+            }
+            found => found,
         }
-        if let Some(user) = user.as_ref().filter(|_| is_new) {
-            fchown(&at, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        }
+        .map_err(|error| in_the_way(part, error))?;
     }
     match readlinkat(&at, name) {
         Ok(found) if Path::new(&found) == target => return Ok(()),
@@ -211,9 +205,22 @@ pub(in crate::kubelet::os) fn link(folder: &Path, path: &str, target: &Path, use
     Ok(symlinkat(target, &at, name)?)
 }
 
+/// Makes a folder that has its owner from the start, beside the one that containers can write to: where it is to go, they could put another one in its place
+/// before that is given away. Everybody may pass it, since the pod's containers may be several users, now or later; nobody else gets into the pod's folder.
+fn make_whole(folder: &Path, at: &OwnedFd, part: &str, user: Option<&User>) -> io::Result<()> {
+    let fresh = folder.with_extension("new");
+    remove_folder(&fresh)?;
+    DirBuilder::new().mode(0o700).create(&fresh)?;
+    exactly(&fresh, 0o755)?;
+    if let Some(user) = user {
+        chown(&fresh, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
+    renameat(AT_FDCWD, &fresh, at, part).map_err(|error| in_the_way(part, error))
+}
+
 fn in_the_way(part: &str, error: Errno) -> io::Error {
     match error {
-        Errno::ELOOP | Errno::ENOTDIR | Errno::EINVAL => {
+        Errno::ELOOP | Errno::ENOTDIR | Errno::EINVAL | Errno::ENOTEMPTY | Errno::EEXIST => {
             io::Error::new(io::ErrorKind::AlreadyExists, format!("something else is at {part:?} already"))
         }
         error => error.into(),

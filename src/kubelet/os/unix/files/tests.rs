@@ -128,24 +128,53 @@ fn a_link_is_made_below_its_folder_and_leads_where_it_should() {
 
 #[test]
 fn no_link_that_a_container_has_prepared_is_followed() {
-    let parent = tempfile::tempdir().unwrap();
-    let (work, outside) = (parent.path().join("work"), parent.path().join("outside"));
-    for folder in [&work, &outside] {
-        fs::create_dir(folder).unwrap();
+    for user in [None, Some("12345:54321")].into_iter().filter(|user| user.is_none() || is_root()) {
+        let parent = tempfile::tempdir().unwrap();
+        let (work, outside) = (parent.path().join("work"), parent.path().join("outside"));
+        for folder in [&work, &outside] {
+            fs::create_dir(folder).unwrap();
+        }
+        fs::write(outside.join("precious"), "1").unwrap();
+        symlink(&outside, work.join("trap")).unwrap();
+        let error = link(&work, "trap/config", Path::new("x"), user).unwrap_err();
+        assert!(error.to_string().contains("something else is at \"trap\""), "{error}");
+        symlink(parent.path().join("nowhere"), work.join("dangling")).unwrap();
+        let error = link(&work, "dangling/config", Path::new("x"), user).unwrap_err();
+        assert!(error.to_string().contains("something else is at \"dangling\""), "{error}");
+        assert_eq!(found(&outside), ["precious"]);
+        symlink(outside.join("precious"), work.join("mount")).unwrap();
+        link(&work, "mount", Path::new("x"), user).unwrap();
+        // What stays of an earlier attempt, and what a user has put into it meanwhile.
+        symlink(&outside, parent.path().join("work.new")).unwrap();
+        link(&work, "fresh/deep/mount", Path::new("x"), user).unwrap();
+        assert!(!parent.path().join("work.new").exists());
+        remove_folder(&work).unwrap();
+        assert_eq!(read(outside.join("precious")), "1");
+        let prepared = parent.path().join("prepared");
+        symlink(&outside, &prepared).unwrap();
+        link(&prepared, "config", Path::new("x"), user).unwrap_err();
+        assert_eq!(found(&outside), ["precious"]);
+        assert_eq!(fs::metadata(&outside).unwrap().uid(), nix::unistd::Uid::effective().as_raw());
     }
-    fs::write(outside.join("precious"), "1").unwrap();
-    symlink(&outside, work.join("trap")).unwrap();
-    let error = link(&work, "trap/config", Path::new("x"), None).unwrap_err();
-    assert!(error.to_string().contains("something else is at \"trap\""), "{error}");
-    assert_eq!(found(&outside), ["precious"]);
-    symlink(outside.join("precious"), work.join("mount")).unwrap();
-    link(&work, "mount", Path::new("x"), None).unwrap();
-    remove_folder(&work).unwrap();
-    assert_eq!(read(outside.join("precious")), "1");
-    let prepared = parent.path().join("prepared");
-    symlink(&outside, &prepared).unwrap();
-    link(&prepared, "config", Path::new("x"), None).unwrap_err();
-    assert_eq!(found(&outside), ["precious"]);
+}
+
+/// What is in the place of a folder on the way, also since a moment ago, is given to nobody.
+#[test]
+fn a_folder_that_is_there_is_given_to_nobody_and_stays_as_it_is() {
+    for user in [None, Some("12345:54321")].into_iter().filter(|user| user.is_none() || is_root()) {
+        let parent = tempfile::tempdir().unwrap();
+        let work = parent.path().join("work");
+        fs::create_dir_all(work.join("private/own")).unwrap();
+        exactly(&work.join("private"), 0o700).unwrap();
+        link(&work, "private/data", Path::new("x"), user).unwrap();
+        let of = |path: &str| fs::metadata(work.join(path)).map(|found| (found.uid(), found.mode() & 0o777)).unwrap();
+        assert_eq!(of("private"), (nix::unistd::Uid::effective().as_raw(), 0o700));
+        let at: OwnedFd = File::open(&work).unwrap().into();
+        let user = user.map(|user| user::find(user).unwrap());
+        let error = make_whole(&work, &at, "private", user.as_ref()).unwrap_err();
+        assert!(error.to_string().contains("something else is at \"private\""), "{error}");
+        assert_eq!((of("private"), of("private/own").0), ((nix::unistd::Uid::effective().as_raw(), 0o700), of("private").0));
+    }
 }
 
 /// Only root can give files away.
