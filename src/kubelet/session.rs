@@ -121,7 +121,7 @@ impl Session {
     /// What the apiserver knows replaces what was kept.
     fn route(&mut self, joined: &JoinResponse) -> Result<()> {
         let routes = match self.routes.take() {
-            Some(routes) => routes,
+            Some(routes) => routes.for_range(&joined.service_cidr, &joined.cluster_id, &self.tasks)?,
             None => Routes::start(&joined.service_cidr, &joined.cluster_id, &self.tasks)?,
         };
         routes.follow(self.cache.clone(), self.kept_routes.clone(), joined, &self.tasks);

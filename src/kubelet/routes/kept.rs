@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Newest, Route, RouteTable, next};
+use super::{Newest, Route, RouteTable, Wanted, next};
 use crate::api::{Kind, ObjectKey};
 use crate::kubelet::kept::{self, Unsynced};
 
 /// A table is kept at most this often: of what changes more often the last one counts.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
+
+/// What can't be kept is tried again after this.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The file that routes are kept in.
 #[derive(Clone, Debug)]
@@ -41,28 +44,42 @@ impl Keeper {
         }
     }
 
-    /// Keeps each table that is wanted from now on, until the token is cancelled.
+    /// Keeps each table that is wanted from now on, until the token is cancelled, and then the last one.
     pub(super) async fn run(self, service_cidr: String, cluster_id: String, mut newest: Newest, token: CancellationToken) {
+        let kept =
+            |wanted: &Wanted| Kept { service_cidr: service_cidr.clone(), cluster_id: cluster_id.clone(), table: wanted.table.clone() };
         let mut last = self.read();
         while let Some(Some(wanted)) = token.run_until_cancelled(next(&mut newest)).await {
-            let now = Kept { service_cidr: service_cidr.clone(), cluster_id: cluster_id.clone(), table: wanted.table.clone() };
-            if last.as_ref() != Some(&now) {
-                self.keep(&now).await;
+            let now = kept(&wanted);
+            let pause = if last.as_ref() == Some(&now) || self.keep(&now).await {
                 last = Some(now);
+                KEEP_DELAY
+            } else {
+                newest.mark_changed();
+                RETRY_DELAY
+            };
+            if token.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                break;
             }
-            if token.run_until_cancelled(tokio::time::sleep(KEEP_DELAY)).await.is_none() {
-                return;
-            }
+        }
+        let now = newest.borrow().as_deref().map(kept);
+        if let Some(now) = now.filter(|now| last.as_ref() != Some(now)) {
+            self.keep(&now).await;
         }
     }
 
-    async fn keep(&self, kept: &Kept) {
+    /// True if it is kept.
+    async fn keep(&self, kept: &Kept) -> bool {
         let (path, file) = (self.path.clone(), KeptRoutes::from_kept(kept));
         match tokio::task::spawn_blocking(move || kept::write(&path, &file)).await {
-            Ok(Ok(())) => self.unsynced.add(self.path.clone()),
+            Ok(Ok(())) => {
+                self.unsynced.add(self.path.clone());
+                return true;
+            }
             Ok(Err(error)) => tracing::warn!(%error, "the routes can't be kept for the time without an apiserver"),
             Err(error) => tracing::error!(%error, "the routes can't be kept for the time without an apiserver"),
         }
+        false
     }
 }
 
@@ -120,7 +137,47 @@ impl KeptRoutes {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::api::Revision;
+    use crate::tasks::Tasks;
+
+    fn table(backend: u16) -> Arc<RouteTable> {
+        let route = Route { service: ObjectKey::new(Kind::Service, "default", "web"), backends: vec![([127, 0, 0, 1], backend).into()] };
+        Arc::new([(([127, 96, 0, 1], 80).into(), route)].into_iter().collect())
+    }
+
+    fn wanted(backend: u16) -> Option<Arc<Wanted>> {
+        Some(Arc::new(Wanted { revision: Revision(backend.into()), table: table(backend) }))
+    }
+
+    /// Waits until these are the routes that another kubelet would find.
+    async fn until_kept(keeper: &Keeper, backend: u16) {
+        while keeper.read().is_none_or(|kept| kept.table != table(backend)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_kept_is_tried_again_and_the_last_table_is_kept_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let keeper = Keeper { path: folder.path().join("later/routes.binpb"), unsynced: Arc::default() };
+        let (wish, newest) = watch::channel(wanted(1));
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.spawn("routes keep", keeper.clone().run("127.96.0.0/12".into(), "c1".into(), newest, tasks.token()));
+        wish.send_replace(wanted(2));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(keeper.read(), None);
+        std::fs::create_dir(folder.path().join("later")).unwrap();
+        tokio::time::timeout(Duration::from_secs(600), until_kept(&keeper, 2)).await.expect("another try");
+        // Less than the time between two.
+        wish.send_replace(wanted(3));
+        tokio::time::timeout(Duration::from_secs(600), until_kept(&keeper, 3)).await.expect("the next one");
+        wish.send_replace(wanted(4));
+        tasks.shutdown(Duration::from_secs(60)).await;
+        assert_eq!(keeper.read().map(|kept| kept.table), Some(table(4)));
+    }
 
     #[test]
     fn the_next_kubelet_finds_the_routes_as_they_were_last_kept_and_damaged_ones_not_at_all() {

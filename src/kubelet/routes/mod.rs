@@ -42,6 +42,9 @@ pub struct Routes {
     wanted: Wish,
     applied: watch::Receiver<Revision>,
     state: watch::Receiver<State>,
+    service_cidr: String,
+    /// Ends the router.
+    token: CancellationToken,
 }
 
 /// The newest table, and the revision up to which it takes everything into account.
@@ -88,8 +91,23 @@ impl Routes {
         let (applied, applied_seen) = watch::channel(Revision::ZERO);
         let (state, state_seen) = watch::channel(State::Starting);
         let router = Router { newest, lock, cluster_id: cluster_id.to_owned(), applied, state };
-        tasks.spawn("routes", router.run(tasks.token()));
-        Ok(Routes { wanted, applied: applied_seen, state: state_seen })
+        let token = tasks.token().child_token();
+        tasks.spawn("routes", router.run(token.clone()));
+        Ok(Routes { wanted, applied: applied_seen, state: state_seen, service_cidr: service_cidr.to_owned(), token })
+    }
+
+    /// The router for another range: this one if it is for that. Otherwise this one ends, and gives back the routing lock of its range.
+    ///
+    /// # Errors
+    /// As [`Routes::start`]; then this one has not ended.
+    pub(crate) fn for_range(self, service_cidr: &str, cluster_id: &str, tasks: &Tasks) -> Result<Routes> {
+        if self.service_cidr == service_cidr {
+            return Ok(self);
+        }
+        let routes = Self::start(service_cidr, cluster_id, tasks)?;
+        tracing::info!(before = self.service_cidr, now = service_cidr, "the range of service addresses is another one");
+        self.token.cancel();
+        Ok(routes)
     }
 
     /// From now on routes the services and endpoint slices of the cache, and keeps that for a kubelet that can't ask.

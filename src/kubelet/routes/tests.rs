@@ -361,3 +361,24 @@ async fn what_was_kept_is_routed_only_while_nothing_newer_is_known_and_never_ack
     old.end().await;
     new.end().await;
 }
+
+#[tokio::test]
+async fn a_router_for_another_range_gives_back_the_lock_of_the_one_before() {
+    let node = Node::start(&free_range(), "cluster");
+    node.state(|state| matches!(state, State::Active { .. })).await;
+    let (before, tasks) = (node.range.clone(), node.tasks);
+    let routes = node.routes.for_range(&before, "cluster", &tasks).expect("the same");
+    assert!(matches!(*routes.state().borrow(), State::Active { .. }), "it is the same router");
+    let range = free_range();
+    let routes = routes.for_range(&range, "cluster", &tasks).expect("a range");
+    let lock = standby::lock_address(&before).expect("a range");
+    let is_free = async {
+        while TcpListener::bind(lock).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, is_free).await.expect("the lock of the range before");
+    let node = Node { range, revision: 0, routes, tasks };
+    node.state(|state| matches!(state, State::Active { .. })).await;
+    node.end().await;
+}

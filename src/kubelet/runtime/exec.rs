@@ -23,6 +23,9 @@ const PIECE: usize = 32 * 1024;
 const KEPT_OUTPUT: usize = 10 * 1024;
 /// How long the streams of a command that has ended may stay open without a word: somebody outside of its tree may have got hold of them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// In all, that long is waited for what comes of them then, and so much of it is handed on: a pipe holds less.
+const ALL_LAST_WORDS: Duration = Duration::from_secs(30);
+const MOST_LAST_WORDS: usize = 4 * 1024 * 1024;
 /// Tells which command a process belongs to, in the environment of every process of it, beside those of its container.
 const EXEC_VARIABLE: &str = "BLUEBIRD_EXEC";
 /// What programs are told of the terminal that they run in, unless the container says otherwise.
@@ -92,6 +95,7 @@ pub(crate) struct Exec {
     stderr: Outlet,
     /// How it ended.
     end: Option<ExecEnd>,
+    last_words: LastWords,
     container_ended: CancellationToken,
     registered: Registered,
 }
@@ -154,7 +158,16 @@ impl Execs {
         }
         let started = <Host as Os>::Guarded::start(&self.guard_program, &run, wiring).await;
         let (command, Streams { stdin, stdout, stderr }) = started.map_err(ExecError::Failed)?;
-        Ok(Exec { command, stdin, stdout: Outlet::new(Some(stdout)), stderr: Outlet::new(stderr), end: None, container_ended, registered })
+        Ok(Exec {
+            command,
+            stdin,
+            stdout: Outlet::new(Some(stdout)),
+            stderr: Outlet::new(stderr),
+            end: None,
+            last_words: LastWords::default(),
+            container_ended,
+            registered,
+        })
     }
 
     /// Ends the commands in those runs of a pod's containers that are over: all for which `is_running` says no.
@@ -207,26 +220,10 @@ impl Exec {
             if let Some(end) = self.end.as_ref().filter(|_| self.stdout.is_closed() && self.stderr.is_closed()) {
                 return Ok(Heard::Ended(end.clone()));
             }
-            let has_ended = self.end.is_some();
-            // From now on: whoever reads slowly is waited for, and gets what there is before anything counts as silence.
-            let silence = Instant::now() + LAST_WORDS;
-            let heard = async {
-                tokio::select! {
-                    () = self.container_ended.cancelled() => Wake::ContainerEnded,
-                    piece = self.stdout.read() => Wake::Stdout(piece),
-                    piece = self.stderr.read() => Wake::Stderr(piece),
-                    cause = self.command.ended(), if !has_ended => Wake::Ended(cause),
-                }
-            };
-            let wake = tokio::select! {
-                biased;
-                wake = heard => wake,
-                () = tokio::time::sleep_until(silence), if has_ended => Wake::Silent,
-            };
-            match wake {
+            match self.wake().await {
                 Wake::ContainerEnded => return Err(ExecError::ContainerEnded),
-                Wake::Stdout(Ok(Some(piece))) => return Ok(Heard::Stdout(piece)),
-                Wake::Stderr(Ok(Some(piece))) => return Ok(Heard::Stderr(piece)),
+                Wake::Stdout(Ok(Some(piece))) => return Ok(Heard::Stdout(self.heard(piece))),
+                Wake::Stderr(Ok(Some(piece))) => return Ok(Heard::Stderr(self.heard(piece))),
                 Wake::Stdout(Ok(None)) | Wake::Stderr(Ok(None)) => {}
                 Wake::Stdout(Err(error)) | Wake::Stderr(Err(error)) => return Err(ExecError::Failed(error)),
                 Wake::Ended(Ok(cause)) => self.end = Some(ExecEnd::from(cause)),
@@ -234,6 +231,36 @@ impl Exec {
                 Wake::Silent => (self.stdout, self.stderr) = (Outlet::new(None), Outlet::new(None)),
             }
         }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let has_ended = self.end.is_some();
+        if self.last_words.are_over() {
+            return Wake::Silent;
+        }
+        // From now on: whoever reads slowly is waited for, and gets what there is before anything counts as silence.
+        let silence = Instant::now() + LAST_WORDS;
+        let _waiting = has_ended.then(|| self.last_words.wait());
+        let heard = async {
+            tokio::select! {
+                () = self.container_ended.cancelled() => Wake::ContainerEnded,
+                piece = self.stdout.read() => Wake::Stdout(piece),
+                piece = self.stderr.read() => Wake::Stderr(piece),
+                cause = self.command.ended(), if !has_ended => Wake::Ended(cause),
+            }
+        };
+        tokio::select! {
+            biased;
+            wake = heard => wake,
+            () = tokio::time::sleep_until(silence), if has_ended => Wake::Silent,
+        }
+    }
+
+    fn heard(&mut self, piece: Bytes) -> Bytes {
+        if self.end.is_some() {
+            self.last_words.bytes += piece.len();
+        }
+        piece
     }
 
     /// Waits until the run of its container is over.
@@ -261,6 +288,36 @@ enum Wake {
     Stderr(io::Result<Option<Bytes>>),
     Ended(io::Result<Cause>),
     Silent,
+}
+
+/// What came of a command's streams after its end. Somebody outside of its tree who holds them may write for ever.
+#[derive(Default)]
+struct LastWords {
+    /// Without the time in which nobody asked.
+    waited: Duration,
+    bytes: usize,
+}
+
+struct Waiting<'a> {
+    waited: &'a mut Duration,
+    since: Instant,
+}
+
+impl LastWords {
+    fn are_over(&self) -> bool {
+        self.waited >= ALL_LAST_WORDS || self.bytes >= MOST_LAST_WORDS
+    }
+
+    /// Somebody waits for them until this is dropped.
+    fn wait(&mut self) -> Waiting<'_> {
+        Waiting { waited: &mut self.waited, since: Instant::now() }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        *self.waited += self.since.elapsed();
+    }
 }
 
 /// A stream that a command writes to.

@@ -278,6 +278,45 @@ async fn what_a_command_wrote_last_reaches_a_slow_reader_whole() {
 }
 
 #[tokio::test]
+async fn a_command_has_ended_also_when_a_stranger_writes_to_its_output_for_ever() {
+    if !std::path::Path::new("/proc/self/fd").exists() {
+        println!("SKIPPED: nobody can open the output of a stranger here");
+        return;
+    }
+    let scene = Scene::new().await;
+    let mut exec = scene.start(&words("sh -c 'echo $$; read go; exit 3'"), Wiring { stdin: true, terminal: None }).await;
+    let pid: i32 = line(&mut exec).await.parse().unwrap();
+    let mut output = std::fs::File::options().write(true).open(format!("/proc/{pid}/fd/1")).unwrap();
+    let writer = std::thread::spawn(move || while std::io::Write::write_all(&mut output, &[b'x'; 4096]).is_ok() {});
+    exec.take_stdin().unwrap().shutdown().await.unwrap();
+    let code = async {
+        loop {
+            if let Heard::Ended(end) = exec.next().await.unwrap() {
+                return end.code;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, code).await.expect("the end"), 3);
+    drop(exec);
+    writer.join().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_the_end_is_waited_for_only_so_long_in_all_while_somebody_asks() {
+    let mut last_words = LastWords::default();
+    for _ in 0..100 {
+        tokio::time::advance(ALL_LAST_WORDS).await;
+    }
+    assert!(!last_words.are_over());
+    for _ in 0..30 {
+        assert!(!last_words.are_over());
+        let _waiting = last_words.wait();
+        tokio::time::advance(ALL_LAST_WORDS / 30).await;
+    }
+    assert!(last_words.are_over());
+}
+
+#[tokio::test]
 async fn a_command_in_a_terminal_knows_its_size_and_reads_lines_until_there_is_no_more() {
     let scene = Scene::new().await;
     let terminal = Some(TerminalSize { columns: 91, rows: 33 });
