@@ -10,6 +10,7 @@ mod ends;
 pub(crate) mod files;
 pub(crate) mod get;
 mod hooks;
+mod killed;
 pub(crate) mod launch;
 mod lenient;
 mod lines;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use complaints::complain;
 use files::{ABOUT_TO_START, Cause, ContainerState, Desired, Ended, PodFolder, Run, Stage, State};
 use hooks::Hooks;
+use killed::Killed;
 use outputs::Outputs;
 
 use crate::kubelet::os::fence::Fence;
@@ -137,8 +139,9 @@ struct Shim {
     stopping: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
     has_children: bool,
-    /// The first process of this turn that could not be killed, with why.
+    /// A process of this turn that could not be killed, with why: as before, or the first.
     unkillable: String,
+    killed: Killed,
 }
 
 impl Shim {
@@ -172,6 +175,7 @@ impl Shim {
             stopping: None,
             has_children: false,
             unkillable: String::new(),
+            killed: Killed::default(),
         }))
     }
 
@@ -409,13 +413,16 @@ impl Shim {
 
     /// Kills those descendants, and takes note of it at once if that was quick.
     fn kill(&mut self, is_doomed: impl Fn(i32) -> bool) -> io::Result<()> {
-        for process in Host::descendants(std::process::id() as i32)? {
-            if is_doomed(process.pid)
-                && let Err(error) = Host::kill(process.pid)
-            {
-                let why = format!("process {} can't be killed: {error}", process.pid);
+        let there = Host::descendants(std::process::id() as i32)?;
+        self.killed.keep(|pid| there.iter().any(|process| process.pid == pid));
+        for process in there.into_iter().filter(|process| is_doomed(process.pid)) {
+            let why = match Host::kill(process.pid) {
+                Ok(()) => self.killed.note(process.pid, Instant::now()),
+                Err(error) => Some(format!("process {} can't be killed: {error}", process.pid)),
+            };
+            if let Some(why) = why {
                 complain(&why);
-                if self.unkillable.is_empty() {
+                if self.unkillable.is_empty() || why == self.state.unkillable {
                     self.unkillable = why;
                 }
             }
