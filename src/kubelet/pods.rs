@@ -6,6 +6,7 @@ mod damage;
 mod entry;
 mod events;
 mod health;
+mod kills;
 mod services;
 mod statics;
 
@@ -113,6 +114,8 @@ pub(crate) struct Pods {
     statics: Arc<StaticPods>,
     /// False until the cache has shown everything that is wanted of this node, once. Before that nothing is taken for unwanted.
     knows_all: bool,
+    /// False until nothing was left of what belongs to no pod.
+    is_swept: bool,
     /// Until then a kubelet that knows nothing yet changes nothing: what it remembers may have moved to another node.
     alone_at: Instant,
     /// Whether the machine's clock was set.
@@ -135,6 +138,7 @@ impl Pods {
             services,
             statics: Arc::default(),
             knows_all: false,
+            is_swept: false,
             alone_at,
             steps,
         };
@@ -176,6 +180,7 @@ impl Pods {
     pub(crate) fn pass(&mut self, keys: &BTreeSet<ObjectKey>, woken: Woken) -> Option<Timestamp> {
         let now = self.links.clock.now();
         let was_set = self.notice_steps(&now);
+        let is_full = matches!(woken, Woken::All);
         let mut uids = match woken {
             _ if was_set => self.entries.keys().cloned().collect(),
             Woken::Pods(uids) => uids,
@@ -195,6 +200,9 @@ impl Pods {
             let kept = self.services.keys();
             kept.iter().for_each(|key| self.keep_service(key));
         } else if self.knows_all {
+            if is_full && !self.is_swept {
+                self.sweep();
+            }
             for key in keys {
                 match key.kind() {
                     Kind::Pod => uids.extend(self.know(key)),
@@ -392,16 +400,19 @@ impl Pods {
         }
     }
 
-    /// Kills processes that carry this kubelet's mark and belong to no pod that is guarded.
-    fn sweep(&self) {
-        let is_guarded = |pod: &str| {
-            let Some(uid) = PodUid::new(pod) else { return false };
-            self.entries.get(&uid).is_some_and(|entry| self.is_guarded(&uid, entry))
-        };
-        match self.links.processes.sweep(is_guarded) {
-            Ok(0) => {}
-            Ok(killed) => tracing::warn!(killed, "killed processes that belonged to no pod any more"),
-            Err(error) => tracing::error!(%error, "processes that belong to no pod can't be looked for"),
+    /// Kills processes that carry this kubelet's mark and belong to no pod that is guarded. With whatever doesn't end it is tried again.
+    fn sweep(&mut self) {
+        let guarded: BTreeSet<PodUid> =
+            self.entries.iter().filter(|(uid, entry)| self.is_guarded(uid, entry)).map(|(uid, _)| uid.clone()).collect();
+        match self.links.processes.sweep(|pod| PodUid::new(pod).is_some_and(|uid| guarded.contains(&uid))) {
+            Ok(killed) => {
+                if killed > 0 {
+                    tracing::warn!(killed, "killed processes that belonged to no pod any more");
+                }
+                self.is_swept = true;
+                self.entries.iter_mut().for_each(|(uid, entry)| entry.is_swept = !guarded.contains(uid));
+            }
+            Err(error) => tracing::error!(%error, "something is left that belongs to no pod"),
         }
     }
 

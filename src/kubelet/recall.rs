@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 
 use super::observe;
 use super::phase;
-use super::plan::{DesiredContainer, DesiredPod, ObservedRun, next_start};
+use super::plan::{DesiredContainer, DesiredPod, ObservedPod, ObservedRun, next_start};
 use super::shim::files::{Cause, ContainerState, Ended, Stage, State};
 use super::status;
 use crate::api::Role;
@@ -20,6 +20,26 @@ pub(crate) fn recall(told: &PodStatus) -> State {
         containers.retain(|container| matches!(container.stage, Stage::Ended(_)));
     }
     State { containers, ..State::default() }
+}
+
+/// What was told, and what this kubelet has seen since: a run that it has asked for may have begun.
+pub(crate) fn recall_all(told: &PodStatus, seen: Option<&ObservedPod>) -> State {
+    let mut state = recall(told);
+    for container in seen.iter().flat_map(|seen| &seen.containers) {
+        let (attempt, stage) = match &container.run {
+            ObservedRun::Blocked { .. } => continue,
+            ObservedRun::Starting(attempt) => (attempt, Stage::Running { pid: 0, started_at: 0, start_time: None }),
+            ObservedRun::Running { attempt, pid, started_at } => {
+                (attempt, Stage::Running { pid: *pid, started_at: *started_at, start_time: None })
+            }
+            ObservedRun::Ended { attempt, ended } => (attempt, Stage::Ended(ended.clone())),
+        };
+        if state.get(&container.name).is_none_or(|known| known.attempt < attempt.number) {
+            let (name, previous) = (container.name.clone(), container.previous.clone());
+            state.set(ContainerState { name, attempt: attempt.number, streak: attempt.streak, stage, previous });
+        }
+    }
+    state
 }
 
 /// What init containers have done is gone with the pod's folder: they are to be run again before its main containers, unless those have ended for good.
@@ -79,14 +99,18 @@ mod tests {
     use crate::api::v1::{PodPhase, RestartPolicy};
     use crate::kubelet::plan::{OWN_BACKOFF, from_millis};
     use crate::kubelet::runtime::Found;
+    use crate::kubelet::shim::files::{Desired, Run, Stop};
     use crate::kubelet::status::{Facts, status};
 
     /// What is told of a container that is always started again.
     fn told(state: &State) -> PodStatus {
+        told_of(&Found { is_guarded: true, state: state.clone(), ..Found::default() })
+    }
+
+    fn told_of(found: &Found) -> PodStatus {
         let container = DesiredContainer { name: "main".into(), role: Role::Main, policy: RestartPolicy::Always, backoff: OWN_BACKOFF };
         let desired = DesiredPod { containers: vec![container], deleted: None, is_finished: false, obstacle: None, unenforced: None };
-        let found = Found { is_guarded: true, state: state.clone(), ..Found::default() };
-        let observed = observe::observed_alone(&found);
+        let observed = observe::observed_alone(found);
         let (before, now) = (PodStatus::default(), from_millis(10_000));
         status(&Facts { before: &before, desired: &desired, observed: Some(&observed), ports: &[], host_ip: "", failure: None, now: &now })
     }
@@ -106,6 +130,36 @@ mod tests {
                 assert_eq!(recall(&told(&known)), known);
             }
         }
+    }
+
+    #[test]
+    fn what_was_told_of_a_container_that_waits_is_how_its_last_run_ended() {
+        let ended = Ended { cause: Cause::Exited(7), started_at: 1_000, finished_at: 2_000, superseded: None };
+        let known = state(4, Stage::Ended(ended), None);
+        let asked = Run { container: "main".into(), attempt: 5, ..Run::default() };
+        let stop = Some(Stop::within(std::time::Duration::from_secs(1)));
+        let desired = [Desired { stop, ..Desired::default() }, Desired { runs: vec![asked], ..Desired::default() }];
+        for (desired, expected) in desired.into_iter().zip(["Stopped", "ContainerCreating"]) {
+            let told = told_of(&Found { is_guarded: true, state: known.clone(), desired, ..Found::default() });
+            let Some(container_state::State::Waiting(waiting)) = &told.container_statuses[0].state.as_ref().unwrap().state else {
+                panic!("{told:?}")
+            };
+            assert_eq!(waiting.reason, expected);
+            assert_eq!(recall(&told), known);
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_asked_for_may_have_begun_though_nobody_was_told() {
+        let asked = Run { container: "main".into(), attempt: 5, streak: 2, ..Run::default() };
+        let desired = Desired { runs: vec![asked], ..Desired::default() };
+        let seen = observe::observed_alone(&Found { is_guarded: true, desired, ..Found::default() });
+        let begun = Stage::Running { pid: 0, started_at: 0, start_time: None };
+        let expected = ContainerState { name: "main".into(), attempt: 5, streak: 2, stage: begun, previous: None };
+        assert_eq!(recall_all(&PodStatus::default(), Some(&seen)).containers, [expected]);
+        // What was told is newer.
+        let told = told(&state(6, Stage::Running { pid: 42, started_at: 3_000, start_time: None }, None));
+        assert_eq!(recall_all(&told, Some(&seen)), recall(&told));
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn container_status(facts: &Facts<'_>, desired: &DesiredContainer) -> ContainerS
             status.last_termination = next.as_ref().map(|_| terminated.clone());
             let was_stopped = facts.observed.is_some_and(|observed| observed.stopping.is_some()) && ended.cause != Cause::Lost;
             let state = match next {
-                Some(_) if was_stopped => waiting("Stopped", "was ended together with its kubelet, and is started again with the next one"),
+                Some(_) if was_stopped => waiting(STOPPED, "was ended together with its kubelet, and is started again with the next one"),
                 Some((_, due)) => {
                     status.next_retry_time = due;
                     waits_for_restart(ended, known.health.failure.as_deref())
@@ -186,10 +186,11 @@ fn waits_for_restart(ended: &Ended, failure: Option<&str>) -> container_state::S
 
 const START_ERROR: &str = "StartError";
 const BACK_OFF: &str = "CrashLoopBackOff";
+const STOPPED: &str = "Stopped";
 
 /// Whether a container that waits for this reason waits after its last run, and not for what the next one needs.
 pub(crate) fn has_ended(reason: &str) -> bool {
-    [START_ERROR, BACK_OFF, CONFIG_CHANGED].contains(&reason)
+    [START_ERROR, BACK_OFF, CONFIG_CHANGED, STOPPED].contains(&reason)
 }
 
 fn waiting(reason: &str, message: &str) -> container_state::State {

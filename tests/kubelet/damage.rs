@@ -56,9 +56,13 @@ async fn a_pod_whose_folder_is_removed_is_lost_and_started_again_and_never_runs_
     let (marked, unmarked) = (machine.folder.path().join("marked"), machine.folder.path().join("unmarked"));
     // What hides its environment is found by its control group alone.
     let finds = machine.capabilities().await.iter().any(|capability| capability == "pids-limits");
+    // Its daemon has the lock for as long as it lives, also under another name.
+    let (lock, both) = (machine.folder.path().join("alone"), machine.folder.path().join("both"));
+    std::fs::write(&lock, "").unwrap();
+    let alone = format!("flock --nonblock {0} true || touch {1}; (flock {0} sleep 1000 &)", lock.display(), both.display());
     let main = match finds {
-        true => limited(script("main", &format!("{}; {}; {FOREVER}", daemon(&marked), hidden(&unmarked))), &[("pids", "1000")]),
-        false => script("main", &format!("{}; {FOREVER}", daemon(&marked))),
+        true => limited(script("main", &format!("{alone}; {}; {}; {FOREVER}", daemon(&marked), hidden(&unmarked))), &[("pids", "1000")]),
+        false => script("main", &format!("{alone}; {}; {FOREVER}", daemon(&marked))),
     };
     let victim = machine.create("victim", RestartPolicy::Always, vec![main]).await;
     let once = machine.create("once", RestartPolicy::Never, vec![script("main", FOREVER)]).await;
@@ -87,6 +91,7 @@ async fn a_pod_whose_folder_is_removed_is_lost_and_started_again_and_never_runs_
         assert_eq!(main_status(&pod).unwrap().last_termination.as_ref().unwrap().reason, "Lost");
         assert!(after != before && remains.iter().all(|pid| !is_alive(*pid)), "{remains:?}");
         assert!(machine.folder_of(&victim).join("pod.binpb").exists(), "the next kubelet must know it");
+        assert!(!both.exists(), "two runs at the same time");
     }
     let lost = machine.until("once", "failed", |pod| phase(pod) == PodPhase::Failed).await;
     assert_eq!((terminated(&lost).unwrap().reason.as_str(), main_status(&lost).unwrap().restart_count), ("Lost", 0));
@@ -343,31 +348,41 @@ async fn the_damaged_notes_of_a_dead_shim_are_made_up_for_by_what_was_told() {
     machine.finish().await;
 }
 
-/// A stranger may have the pid that a damaged or old state names.
+/// Whose shim can't be told to end its pod, its processes are asked by their pids: those that are still the same processes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_that_has_the_pid_of_a_process_that_is_gone_is_left_alone() {
-    let mut machine = Machine::new().await;
+    let machine = Machine::new().await;
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     let pod = machine.create("main", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
-    let (_, first) = machine.running("main").await;
-    machine.kill_kubelet().await;
-    shims(&machine.root()).into_iter().for_each(kill_hard);
-    eventually("the end of the process", || gone(first)).await;
+    let (_, main) = machine.running("main").await;
     let state = machine.folder_of(&pod).join("state.json");
-    let mut told: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&state).unwrap()).unwrap();
+    let mut told = read();
     let running = &mut told["containers"][0]["stage"]["Running"];
     assert!(running["start_time"].as_u64() > Some(0), "{running}");
     running["pid"] = stranger.id().into();
     std::fs::write(&state, told.to_string()).unwrap();
-    machine.start_kubelet().await;
-    let (_, second) = machine.until_running_again("main", 1).await;
-    assert!(second != stranger.id() as i32);
+    let Some(read_only) = ReadOnly::make(vec![machine.folder_of(&pod)]) else {
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        return machine.finish().await;
+    };
+    assert_eq!(read(), told, "its shim had no reason to look at it");
     machine.delete("main", None).await;
+    has_event(&machine, &pod, "Killing", "by a signal alone").await;
     machine.until_gone("main").await;
-    assert!(is_alive(stranger.id() as i32));
+    assert!(is_alive(stranger.id() as i32) && !is_alive(main));
+    drop(read_only);
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     machine.finish().await;
+}
+
+/// What a test needs of the machine isn't there. Where everything is to be tested that is a fault.
+pub(crate) fn skip<T>(why: &str) -> Option<T> {
+    println!("SKIPPED: {why}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "with CI=true nothing may be skipped: {why}");
+    None
 }
 
 /// A small disk below a kubelet's root folder, which is gone again when this is dropped.
@@ -379,10 +394,7 @@ impl SmallDisk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "bluebird-test"]).arg(at).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            refused => {
-                println!("SKIPPED: no disk can be mounted here: {refused:?}");
-                None
-            }
+            refused => skip(&format!("no disk can be mounted here: {refused:?}")),
         }
     }
 
@@ -407,7 +419,7 @@ impl Drop for SmallDisk {
 async fn on_a_full_disk_an_end_is_not_lost_and_pods_can_be_deleted() {
     let mut machine = Machine::new().await;
     machine.kill_kubelet().await;
-    let Some(disk) = SmallDisk::mount(&machine.root()) else { return };
+    let Some(disk) = SmallDisk::mount(&machine.root()) else { return machine.finish().await };
     machine.start_kubelet().await;
     let go = machine.folder.path().join("go");
     let wait = format!("while [ ! -e {} ]; do sleep 0.01; done", go.display());
@@ -452,10 +464,7 @@ impl ReadOnly {
             made.change("+i");
             std::fs::File::options().write(true).open(folder.join("desired.json")).is_err()
         });
-        if !of_pods {
-            println!("SKIPPED: no file can be made immutable here");
-        }
-        of_pods.then_some(made)
+        if of_pods { Some(made) } else { skip("no file can be made immutable here") }
     }
 
     fn change(&self, attribute: &str) {

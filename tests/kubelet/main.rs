@@ -5,6 +5,7 @@ mod alone;
 mod changes;
 mod configuration;
 mod damage;
+mod dead_mount;
 mod init;
 mod lifecycle;
 mod limits;

@@ -94,13 +94,13 @@ impl Places {
         })
     }
 
-    /// Kills all that is in the fences of a pod, however it hides, and gives how many processes there were.
-    pub(crate) fn kill(&self, pod: &str) -> io::Result<usize> {
+    /// Kills all that is in the fences of a pod, however it hides, and gives which processes there were; it doesn't wait for their ends.
+    pub(crate) fn kill(&self, pod: &str) -> io::Result<Vec<i32>> {
         let mut folders = Vec::new();
         for place in self.all() {
             folders.extend(folders_in(&place.join(pod))?);
         }
-        kill_in(&folders)
+        kill_once(&folders)
     }
 
     /// Removes the fences of all pods that are not `known`, with what is still in them. Each is tried; the first error is given.
@@ -281,21 +281,24 @@ fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// All that is in these groups: at once where the system can do that, else one by one.
+/// All that is in these groups: at once where the system can do that, also what this process may not kill by itself; else one by one.
+fn kill_once(folders: &[PathBuf]) -> io::Result<Vec<i32>> {
+    let found = pids(folders)?;
+    let mut killed = Vec::new();
+    for folder in folders.iter().filter(|_| !found.is_empty()) {
+        let in_it = pids(std::slice::from_ref(folder))?;
+        if write_if_there(&folder.join("cgroup.kill"), "1")? {
+            killed.extend(in_it);
+        }
+    }
+    for pid in found.iter().filter(|pid| !killed.contains(pid)) {
+        Host::kill_if(*pid, || pids(folders).is_ok_and(|found| found.contains(pid)))?;
+    }
+    Ok(found)
+}
+
 fn kill_in(folders: &[PathBuf]) -> io::Result<usize> {
-    until_none_is_left(|| {
-        let found = pids(folders)?;
-        if found.is_empty() {
-            return Ok(0);
-        }
-        for folder in folders {
-            write_if_there(&folder.join("cgroup.kill"), "1")?;
-        }
-        for pid in &found {
-            Host::kill_if(*pid, || pids(folders).is_ok_and(|found| found.contains(pid)))?;
-        }
-        Ok(found.len())
-    })
+    until_none_is_left(|| Ok(kill_once(folders)?.len()))
 }
 
 /// The processes in any of these groups.

@@ -91,6 +91,16 @@ impl Os for Host {
         program::lengths()
     }
 
+    fn let_go_of_files() {
+        // SAFETY: system calls without pointers; what is closed is this thread's own copy of the table, in which nothing of it is.
+        unsafe {
+            if libc::unshare(libc::CLONE_FILES) == 0 {
+                // An older kernel doesn't know it.
+                let _kept = libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
+            }
+        }
+    }
+
     fn own_program() -> io::Result<PathBuf> {
         Ok("/proc/self/exe".into())
     }
@@ -117,12 +127,13 @@ impl Os for Host {
         String::from_utf8(value.to_vec()).ok()
     }
 
-    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
-        let mut result = Ok(0);
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<Vec<i32>> {
+        let mut result = Ok(Vec::new());
         for pid in pids()? {
             // Each is tried; the first error is given.
             match held::kill_if(pid, || is_doomed(&|name| Self::variable_of(pid, name))) {
-                Ok(killed) => result = result.map(|all| all + usize::from(killed)),
+                Ok(true) => result.iter_mut().for_each(|killed| killed.push(pid)),
+                Ok(false) => {}
                 Err(error) => result = result.and(Err(error)),
             }
         }
@@ -213,3 +224,23 @@ fn is_descendant(pid: i32) -> bool {
 
 /// No tree of processes is deeper: a pid that is used again while it is looked at could make a circle.
 const DEEPEST: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_lets_go_of_files_holds_none_and_the_others_keep_theirs() {
+        let file = File::open("/").unwrap();
+        std::thread::scope(|scope| {
+            let looked = scope.spawn(|| {
+                Host::let_go_of_files();
+                fstat(file.as_fd()).map(drop)
+            });
+            assert_eq!(looked.join().unwrap(), Err(nix::errno::Errno::EBADF));
+        });
+        fstat(file.as_fd()).unwrap();
+    }
+}

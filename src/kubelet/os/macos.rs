@@ -93,12 +93,12 @@ impl Os for Host {
         String::from_utf8(value.to_vec()).ok()
     }
 
-    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<Vec<i32>> {
         let doomed: Vec<i32> = pids()?.into_iter().filter(|pid| is_doomed(&|name| Self::variable_of(*pid, name))).collect();
         for pid in &doomed {
             kill(*pid)?;
         }
-        Ok(doomed.len())
+        Ok(doomed)
     }
 
     /// Its number may change hands between the two: nothing here can hold a process.

@@ -224,6 +224,10 @@ pub(crate) trait Os {
         Ok(true)
     }
 
+    /// Closes, for this thread alone, the files that the process has open, where the system can do that: a thread that the system doesn't let end would
+    /// hold them, and their locks, also after the end of the process.
+    fn let_go_of_files() {}
+
     /// Makes a folder, which exists, have exactly these files and whoever `access` says able to read them: all at once where
     /// the node has the capability `volumes.atomic`, else one after the other, each whole. Files that are so already are left alone.
     fn write_files(folder: &Path, files: &Files, access: Access<'_>) -> io::Result<()>;
@@ -353,8 +357,8 @@ pub(crate) trait Os {
     /// The value of a variable in the environment that a process was started with.
     fn variable_of(pid: i32, name: &str) -> Option<String>;
 
-    /// Kills every process whose environment `is_doomed`, and gives how many there were.
-    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize>;
+    /// Kills every process whose environment `is_doomed`, and gives which there were.
+    fn kill_all(is_doomed: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<Vec<i32>>;
 
     /// What all living processes use, as far as this one may know it.
     fn process_usage() -> io::Result<Vec<ProcessUsage>>;
@@ -398,9 +402,18 @@ pub(crate) trait Os {
 ///
 /// # Errors
 /// When something doesn't end although it was killed.
-pub(crate) fn until_none_is_left(mut kill: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(crate) fn until_none_is_left(kill: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    until_none_is_left_within(&PAUSES, kill)
+}
+
+/// The same for whoever holds up others meanwhile.
+pub(crate) fn briefly_until_none_is_left(kill: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    until_none_is_left_within(&PAUSES[..BRIEFLY], kill)
+}
+
+fn until_none_is_left_within(pauses: &[u64], mut kill: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     let mut killed = 0;
-    for pause in PAUSES {
+    for pause in pauses.iter().copied() {
         match kill()? {
             0 => return Ok(killed),
             more => killed += more,
@@ -413,6 +426,8 @@ pub(crate) fn until_none_is_left(mut kill: impl FnMut() -> io::Result<usize>) ->
 
 /// Between two looks, in milliseconds: a killed process may be seen for a moment.
 const PAUSES: [u64; 14] = [0, 0, 0, 0, 1, 1, 2, 5, 10, 20, 50, 100, 200, 300];
+/// How many of them there are for whoever holds up others.
+const BRIEFLY: usize = 10;
 
 /// What a file takes on a disk, at least.
 const BLOCK: u64 = 4096;

@@ -227,8 +227,8 @@ impl Os for Host {
     }
 
     /// What had a mark has ended with its shim.
-    fn kill_all(_: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<usize> {
-        Ok(0)
+    fn kill_all(_: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> io::Result<Vec<i32>> {
+        Ok(Vec::new())
     }
 
     fn process_usage() -> io::Result<Vec<ProcessUsage>> {

@@ -49,7 +49,8 @@ pub(crate) struct ObservedPod {
     pub(crate) refresh_at: Option<Timestamp>,
     /// Its shim lives.
     pub(crate) is_guarded: bool,
-    /// Its folder was removed while it was here: what may run of it can neither be seen nor be asked anything.
+    /// Its folder was removed since it was first here, or can't be looked at for so long that it is given up, or a live shim has lost its bell: what may run
+    /// of it can neither be seen nor be asked anything.
     pub(crate) is_out_of_reach: bool,
     /// What its shim was asked for can't be read any more.
     pub(crate) is_desired_lost: bool,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 
 use super::entry::{Entry, PORT_TAKEN};
+use super::kills::Kills;
 use super::{Links, Pods, changes};
 use crate::api::v1::{EventType, Pod, PodStatus, Service};
 use crate::api::{ObjectKey, Resource, Role};
@@ -43,7 +44,7 @@ impl Pods {
                 }
                 Action::End { container, attempt, why } => self.end(uid, container, *attempt, why, now)?,
                 Action::AskAgain => self.ask_again(uid)?,
-                Action::MarkLost => self.mark_lost(uid)?,
+                Action::MarkLost => self.mark_lost(uid, now)?,
                 Action::Drain => self.drain(uid),
                 Action::Stop { grace } => self.stop(uid, *grace, now)?,
                 Action::Release => self.release(uid),
@@ -131,10 +132,13 @@ impl Pods {
     fn start(&mut self, uid: &PodUid, runs: Vec<Run>) -> io::Result<()> {
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(()) };
         let is_guarded = entry.observed.as_ref().is_some_and(|observed| observed.is_guarded);
+        if !is_guarded {
+            entry.expect(&runs)?;
+        }
         let Some(mut shim) = self.links.processes.start(uid, runs, is_guarded)? else { return Ok(()) };
         let lives = Arc::new(AtomicBool::new(true));
         entry.shim = Some(lives.clone());
-        entry.ending = None;
+        (entry.ending, entry.kills, entry.is_swept) = (None, Kills::default(), false);
         let (wakes, uid, token) = (self.links.wakes.clone(), uid.clone(), self.links.tasks.token());
         self.links.tasks.spawn("shim", async move {
             // A shim that outlives the kubelet is reaped by whoever inherits it.
@@ -184,6 +188,8 @@ impl Pods {
         self.ports.release(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
             (entry.is_prepared, entry.observed, entry.finished, entry.ending) = (false, None, None, None);
+            entry.kills = Kills::default();
+            entry.expect_nothing();
             entry.ports.clear();
         }
         Ok(true)

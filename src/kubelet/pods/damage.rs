@@ -8,14 +8,15 @@ use prost_types::Timestamp;
 use tokio::time::Instant;
 
 use super::entry::Entry;
+use super::kills::Kills;
 use super::{Links, Pods};
 use crate::api::Resource;
 use crate::api::v1::{EventType, Service};
 use crate::client::{Cached, subject};
 use crate::kubelet::observe;
 use crate::kubelet::plan::{Attempt, ObservedRun};
-use crate::kubelet::recall::{recall, undo_inits};
-use crate::kubelet::runtime::{Damage, Found};
+use crate::kubelet::recall::{recall, recall_all, undo_inits};
+use crate::kubelet::runtime::{Damage, Found, Processes};
 use crate::kubelet::shim::files::{Run, State};
 use crate::kubelet::static_pods::is_static;
 use crate::kubelet::uid::PodUid;
@@ -24,8 +25,6 @@ use crate::time;
 /// How much longer than its grace period a pod may take whose shim was told to end it: a shim is as good as its machine is busy, and its files may be
 /// gone.
 const MARGIN: Duration = Duration::from_secs(10);
-/// Between two tries to make an end of what doesn't end.
-const INSIST: Duration = Duration::from_secs(1);
 
 /// Since when a pod is to be gone.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +49,8 @@ impl Links {
     pub(super) fn find(&self, uid: &PodUid, entry: &mut Entry) -> io::Result<Option<Found>> {
         let looked = self.processes.look(uid);
         let is_gone = match &looked {
+            // There may be another one by now, but what was in it is gone.
+            Ok(_) if entry.has_lost_folder => true,
             Ok(None) => entry.was_here() || self.was_told_of(uid, entry),
             // A kubelet that was killed before it had recorded that has left a new folder, or the beginning of one.
             Ok(Some(found)) => {
@@ -59,13 +60,14 @@ impl Links {
             Err(_) => false,
         };
         let is_away = matches!(&looked, Ok(Some(found)) if found.damage.is_out_of_reach);
-        if is_gone || is_away || looked.is_err() && self.gives_up(entry) {
+        if is_gone || is_away || looked.is_err() && self.gives_up(uid, entry) {
             if !entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach) {
                 self.tell_of_removal(uid, entry);
             }
             entry.forget_folder();
+            entry.has_lost_folder = is_gone;
             let damage = Damage { is_out_of_reach: true, ..Damage::default() };
-            return Ok(Some(Found { state: self.recall(uid, entry), damage, ..Found::default() }));
+            return Ok(Some(Found { state: self.recall_all(uid, entry), damage, ..Found::default() }));
         }
         let Some(mut found) = looked? else { return Ok(None) };
         // A new shim takes a moment to lock its pod.
@@ -99,13 +101,23 @@ impl Links {
         entry.pod.as_ref().map(|pod| recall(&self.status_before(uid, pod))).unwrap_or_default()
     }
 
+    /// The same, with what has been seen of them here.
+    fn recall_all(&self, uid: &PodUid, entry: &Entry) -> State {
+        entry.pod.as_ref().map(|pod| recall_all(&self.status_before(uid, pod), entry.observed.as_ref())).unwrap_or_default()
+    }
+
     /// Whether a pod that is to go could not be looked at for as long as it may take to end.
-    fn gives_up(&self, entry: &mut Entry) -> bool {
+    fn gives_up(&self, uid: &PodUid, entry: &mut Entry) -> bool {
         if !entry.is_to_go() && !self.stops_all.load(Ordering::Acquire) {
             return false;
         }
         let grace = entry.desired.as_ref().and_then(|desired| desired.deleted).unwrap_or_else(|| entry.grace());
-        entry.ends_within(grace).is_told = false;
+        let ending = entry.ends_within(grace);
+        ending.is_told = false;
+        // Something of it may be readable all the same.
+        if !ending.is_asked && self.processes.ask_mains_to_end(uid).is_ok_and(|asked| asked > 0) {
+            (ending.is_asked, ending.since) = (true, Instant::now());
+        }
         entry.ending_left().is_zero()
     }
 
@@ -113,7 +125,10 @@ impl Links {
         let folder = self.root.pod(uid);
         tracing::error!(pod = %uid, folder = %folder.path().display(), "the pod's folder was removed or can't be used any more");
         if let Some(pod) = &entry.pod {
-            let note = format!("{} was removed, or can't be used any more: what runs of the pod is killed", folder.path().display());
+            let note = format!(
+                "{} was removed, or can't be used any more: what runs of the pod can't be seen or told anything, and is to end",
+                folder.path().display()
+            );
             self.recorder.event(subject(pod), EventType::Warning, "PodFolderLost", note);
         }
     }
@@ -121,16 +136,27 @@ impl Links {
 
 impl Pods {
     /// Kills what is left, and records that nobody saw its end. What is to go anyway needs no record.
-    pub(super) fn mark_lost(&mut self, uid: &PodUid) -> io::Result<bool> {
+    pub(super) fn mark_lost(&mut self, uid: &PodUid, now: &Timestamp) -> io::Result<bool> {
         let Some(entry) = self.entries.get(uid) else { return Ok(true) };
-        self.links.processes.kill_lost(uid)?;
+        let is_clear = entry.is_swept || self.links.processes.is_of_earlier_boot(uid);
+        if !is_clear && !self.kill(uid, Processes::kill_lost, now) {
+            return Ok(false);
+        }
+        let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
+        tracing::warn!(pod = %uid, "the pod's shim is gone, and nothing of what it left");
+        (entry.kills, entry.look_again) = (Kills::default(), None);
+        let entry = &*entry;
         if let Some(desired) = entry.desired.as_ref().filter(|_| !entry.is_to_go()) {
-            let mut known = self.links.recall(uid, entry);
-            known.mark_lost(time::millis(&self.links.clock.now()));
-            if entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach) {
+            let has_lost_folder = entry.observed.as_ref().is_some_and(|observed| observed.is_out_of_reach);
+            let mut known = if has_lost_folder { self.links.recall_all(uid, entry) } else { self.links.recall(uid, entry) };
+            known.mark_lost(time::millis(now));
+            if has_lost_folder {
                 undo_inits(&mut known, desired);
             }
             self.links.processes.record_lost(uid, known)?;
+        }
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.has_lost_folder = false;
         }
         Ok(true)
     }
@@ -174,10 +200,12 @@ impl Pods {
             self.ask_to_end(uid, grace, is_asked, now);
         }
         let Some(entry) = self.entries.get_mut(uid) else { return Ok(true) };
-        entry.look_again = entry.insists_at(now);
-        if entry.ending_left().is_zero() {
-            let killed = self.links.processes.kill_remains(uid)?;
-            tracing::warn!(pod = %uid, killed, "the pod did not end in time, and is killed");
+        match entry.insists_at(now) {
+            Some(at) => entry.look_again = Some(at),
+            // It did not end in time.
+            None => {
+                self.kill(uid, Processes::kill_stuck, now);
+            }
         }
         Ok(false)
     }
@@ -192,12 +220,13 @@ impl Pods {
         }
         let told = self.links.processes.stop(uid, grace);
         let ending = entry.ends_within(grace);
+        let is_told_at_last = told.is_ok() && !ending.is_told;
         ending.is_told = told.is_ok();
         if is_asked && told.is_err() {
             return;
         }
-        if !is_asked {
-            // It may have been tried for a while already: the grace period begins when they are asked.
+        if !is_asked || is_told_at_last {
+            // It may have been tried for a while already: the grace period begins when they are asked, and for a shim when it is told.
             (ending.is_asked, ending.since) = (true, Instant::now());
         }
         let mut note = format!("asked to end within {} s", grace.as_secs());
@@ -248,8 +277,9 @@ impl Entry {
         self.ending.as_ref().map_or(Duration::MAX, Ending::left)
     }
 
-    /// When to insist on its end.
+    /// When it is no longer asked to end, but killed; `None` when it isn't asked, or that time has come.
     pub(super) fn insists_at(&self, now: &Timestamp) -> Option<Timestamp> {
-        self.ending.as_ref().map(|ending| time::after(now, ending.left().max(INSIST)))
+        let left = self.ending.as_ref().map(Ending::left).filter(|left| !left.is_zero())?;
+        Some(time::after(now, left))
     }
 }

@@ -10,12 +10,13 @@ use prost_types::Timestamp;
 
 use super::damage::Ending;
 use super::health::{self, AllHealth};
+use super::kills::Kills;
 use crate::api::v1::{AssignedPort, Object, Pod, PodPhase, PodStatus};
 use crate::api::{ObjectKey, Resource, Revision, STATIC_POD_FILE_ANNOTATION};
 use crate::kubelet::configuration::{self, Configuration, Lacking};
 use crate::kubelet::observe::{Blocked, ClockSet, Held};
 use crate::kubelet::plan::{Attempt, DesiredPod, OWN_BACKOFF, ObservedPod, ObservedRun};
-use crate::kubelet::shim::files::{Failure, PodFolder};
+use crate::kubelet::shim::files::{Failure, PodFolder, Run};
 use crate::kubelet::told::{Told, told_to_all};
 use crate::kubelet::uid::PodUid;
 use crate::kubelet::{kept, phase};
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     kept: Option<Kept>,
     /// The folder is complete.
     pub(super) is_prepared: bool,
+    /// The folder was removed, and what ran is not recorded as lost yet.
+    pub(super) has_lost_folder: bool,
     /// In the order of the spec.
     pub(super) ports: Vec<AssignedPort>,
     /// The ConfigMaps and Secrets that it names.
@@ -65,10 +68,18 @@ pub(super) struct Entry {
     pub(super) kept_health: AllHealth,
     /// What was told of how its containers were asked to end.
     pub(super) told: BTreeSet<Failure>,
+    /// What the shim that this kubelet started last was started for: runs by the names of their containers.
+    asked: BTreeMap<String, u32>,
+    /// How many shims in a row have ended without having started anything.
+    in_vain: u32,
     /// True while the shim that this kubelet started lives.
     pub(super) shim: Option<Arc<AtomicBool>>,
     /// Set while its processes are to end.
     pub(super) ending: Option<Ending>,
+    /// What of it was killed, since it did not end by itself.
+    pub(super) kills: Kills,
+    /// Nothing of it runs: the kubelet has looked for it, and has started nothing since.
+    pub(super) is_swept: bool,
     /// True when the completion of the deletion was acknowledged.
     pub(super) release: Option<Arc<AtomicBool>>,
     /// What could not be done, and when it is tried again.
@@ -245,6 +256,24 @@ impl Entry {
         kept::write(&folder.ports(), &PodStatus { ports: self.ports.clone(), ..PodStatus::default() })
     }
 
+    /// A shim is to be started for these runs. An error when the last one has ended without having started one of them, and nobody has waited since.
+    pub(super) fn expect(&mut self, runs: &[Run]) -> io::Result<()> {
+        if !runs.iter().any(|run| self.asked.get(&run.container) == Some(&run.attempt)) {
+            self.in_vain = 0;
+        } else if self.failure.is_none() {
+            return Err(io::Error::other("the pod's shim has ended without having started anything; why is in its shim.log"));
+        } else {
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
+        self.asked = runs.iter().map(|run| (run.container.clone(), run.attempt)).collect();
+        Ok(())
+    }
+
+    /// There is nothing left of it.
+    pub(super) fn expect_nothing(&mut self) {
+        (self.asked, self.in_vain) = (BTreeMap::new(), 0);
+    }
+
     /// The shim that this kubelet started lives.
     pub(super) fn has_shim(&self) -> bool {
         self.shim.as_ref().is_some_and(|lives| lives.load(Ordering::Acquire))
@@ -277,7 +306,7 @@ impl Entry {
     /// else to tell of it would be a reason to look again.
     pub(super) fn fail(&mut self, message: String, now: &Timestamp) {
         let retry_at = self.waits_after_failure(now).unwrap_or_else(|| {
-            self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { 0 };
+            self.failures = if self.failure.is_some() { self.failures.saturating_add(1) } else { self.in_vain };
             time::after(now, OWN_BACKOFF.wait(self.failures))
         });
         self.look_again = self.insists_at(now).into_iter().chain([retry_at]).min_by_key(time::millis);
@@ -360,5 +389,24 @@ mod tests {
         // Tried at once after the jump, and then it waits by the new time.
         entry.fail("no space".to_owned(), &at(-2_600));
         assert_eq!(entry.waits_after_failure(&at(-2_599)), Some(at(-2_596)));
+    }
+
+    #[test]
+    fn a_shim_that_ends_at_once_is_started_again_ever_later_and_one_for_another_run_without_delay() {
+        let run = |attempt| [Run { container: "main".into(), attempt, ..Run::default() }];
+        let mut entry = Entry::default();
+        let mut now = 1_000;
+        for wait in [1, 2, 4] {
+            entry.expect(&run(0)).unwrap();
+            // All went well so far.
+            entry.failure = None;
+            let error = entry.expect(&run(0)).unwrap_err();
+            entry.fail(error.to_string(), &at(now));
+            assert_eq!(entry.failure.as_ref().map(|(_, retry_at)| *retry_at), Some(at(now + wait)));
+            now += wait;
+        }
+        entry.failure = None;
+        entry.expect(&run(1)).unwrap();
+        assert!(entry.expect(&run(1)).is_err());
     }
 }

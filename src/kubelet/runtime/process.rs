@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::look::{Found, look, or_nothing, whole};
 use super::remains;
 use crate::kubelet::os::fence::Places;
-use crate::kubelet::os::{Host, Os};
+use crate::kubelet::os::{Host, Os, briefly_until_none_is_left};
 use crate::kubelet::root::Root;
 use crate::kubelet::shim::SHIM_VARIABLE;
 use crate::kubelet::shim::files::{Desired, PodFolder, Run, State, Stop};
@@ -76,7 +76,7 @@ impl Processes {
     pub(crate) fn forget_damaged_wishes(&self, uid: &PodUid) -> io::Result<()> {
         let folder = self.root.pod(uid);
         if matches!(folder.read_desired(), Err(error) if error.kind() == io::ErrorKind::InvalidData) {
-            self.kill_remains(uid)?;
+            self.clear(uid)?;
             folder.remove_desired()?;
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Processes {
         let is_repeated =
             runs.iter().any(|run| desired.runs.iter().any(|asked| asked.container == run.container && asked.attempt == run.attempt));
         if (is_repeated || is_damaged) && !is_guarded {
-            self.kill_remains(uid)?;
+            self.clear(uid)?;
         }
         if !is_guarded {
             forget_stop(&mut desired, &or_nothing(folder.read_state())?);
@@ -155,9 +155,11 @@ impl Processes {
         Host::ring(&folder.bell(), "desired").map(drop)
     }
 
-    /// Asks the main processes of a pod to end whose shim can't be told to.
-    pub(crate) fn ask_mains_to_end(&self, uid: &PodUid) -> io::Result<()> {
-        or_nothing(self.root.pod(uid).read_state())?.mains().try_for_each(Host::ask_to_end)
+    /// Asks the main processes of a pod to end whose shim can't be told to; gives how many there are.
+    pub(crate) fn ask_mains_to_end(&self, uid: &PodUid) -> io::Result<usize> {
+        let state = or_nothing(self.root.pod(uid).read_state())?;
+        state.mains().try_for_each(Host::ask_to_end)?;
+        Ok(state.mains().count())
     }
 
     /// Lets a pod's shim read again what is wanted of it.
@@ -165,21 +167,28 @@ impl Processes {
         Host::ring(&self.root.pod(uid).bell(), "desired").map(drop)
     }
 
-    /// Kills what is left of a pod that no shim answers for any more, and its shim, too.
-    pub(crate) fn kill_remains(&self, uid: &PodUid) -> io::Result<usize> {
-        remains::kill(self.root.path(), &self.places, uid)
+    /// Makes sure that nothing is left of a pod that no shim answers for any more. An error when something doesn't end soon.
+    fn clear(&self, uid: &PodUid) -> io::Result<()> {
+        briefly_until_none_is_left(|| Ok(self.kill_lost(uid)?.len())).map(drop)
     }
 
-    /// For a pod whose shim is gone without having seen the end: kills what is left.
-    pub(crate) fn kill_lost(&self, uid: &PodUid) -> io::Result<()> {
+    /// Kills what is left of a pod that no shim answers for any more, without waiting for its end: nothing is left if there was nothing to kill. Its shim
+    /// comes first, so that it doesn't see the others end.
+    pub(crate) fn kill_lost(&self, uid: &PodUid) -> io::Result<Vec<i32>> {
+        let shim = remains::kill_shim(self.root.path(), uid)?;
+        if shim.is_empty() { remains::kill_contained(self.root.path(), &self.places, uid) } else { Ok(shim) }
+    }
+
+    /// Kills what runs of a pod that doesn't end although its shim was told to end it, in the same way. Its shim comes last: while it lives, it records ends.
+    pub(crate) fn kill_stuck(&self, uid: &PodUid) -> io::Result<Vec<i32>> {
+        let contained = remains::kill_contained(self.root.path(), &self.places, uid)?;
+        if contained.is_empty() { remains::kill_shim(self.root.path(), uid) } else { Ok(contained) }
+    }
+
+    /// Whether the machine was started again since the pod ran: nothing of it can be left.
+    pub(crate) fn is_of_earlier_boot(&self, uid: &PodUid) -> bool {
         let state = self.root.pod(uid).read_state().ok().flatten().unwrap_or_default();
-        if state.is_of_earlier_boot(&Host::boot_id()) {
-            tracing::info!(pod = %uid, "the machine was started again since the pod ran");
-        } else {
-            let killed = self.kill_remains(uid)?;
-            tracing::warn!(pod = %uid, killed, "the pod's shim is gone; what it left is killed");
-        }
-        Ok(())
+        state.is_of_earlier_boot(&Host::boot_id())
     }
 
     /// Records that nobody saw the end of what ran, in a new folder if there is none.
@@ -204,13 +213,10 @@ impl Processes {
         Host::remove_folder(self.root.pod(uid).path())
     }
 
-    /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`.
+    /// Kills what carries this kubelet's mark and belongs to a pod that is not `known`. All of it is tried; the first error is given.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) -> io::Result<usize> {
-        let killed = remains::kill_unknown(self.root.path(), &known);
-        if let Err(error) = self.places.sweep(known) {
-            tracing::warn!(%error, "a control group of a pod that is gone can't be removed");
-        }
-        killed
+        let (killed, places) = (remains::kill_unknown(self.root.path(), &known), self.places.sweep(known));
+        places.and(killed)
     }
 
     /// Lets a run that is somebody else's use the folder that it starts in.

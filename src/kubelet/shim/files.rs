@@ -12,7 +12,8 @@ use crate::kubelet::os::fence::Limits;
 use crate::kubelet::os::{Host, Os};
 use crate::kubelet::told::Told;
 
-/// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays.
+/// The kubelet's wishes: `desired.json`. It only grows and moves on: attempts go up, a stop stays. Only where it was damaged it is written anew without a
+/// stop, which is then told again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Desired {
     /// The runs that shall have been started, at most one for each container, in the order in which they start.
@@ -460,5 +461,18 @@ mod tests {
         assert_eq!(state, State::default());
         let hook = Hook::Http(HttpGet { host: "::1".into(), port: 80, path: "/".into() });
         assert_eq!(serde_json::from_str::<Hook>(&serde_json::to_string(&hook).unwrap()).unwrap(), hook);
+    }
+
+    #[test]
+    fn only_processes_that_are_still_those_that_were_started_are_main_ones() {
+        let me = std::process::id() as i32;
+        let started = Host::start_time(me);
+        let mains = |start_time| {
+            let stage = Stage::Running { pid: me, started_at: 1, start_time };
+            let state = ContainerState { name: "main".into(), attempt: 0, streak: 0, stage, previous: None };
+            State { containers: vec![state], ..State::default() }.mains().count()
+        };
+        assert_eq!(mains(started), usize::from(started.is_some()));
+        assert_eq!([mains(None), mains(Some(started.unwrap_or_default() + 1))], [0, 0]);
     }
 }

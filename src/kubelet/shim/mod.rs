@@ -39,6 +39,8 @@ use crate::time::{self, Clock, Steps};
 const RETRY: Duration = Duration::from_millis(20);
 /// Before what could not be killed is killed again, and a state that could not be written is written again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// For how long a shim that was told to end everything tries to write how that went.
+const LAST_TRY: Duration = Duration::from_secs(3);
 /// How often a shim tries to get the lock of its pod, each [`RETRY`]: for two seconds.
 const LOCK_TRIES: usize = 100;
 
@@ -137,6 +139,8 @@ struct Shim {
     hooks: Hooks,
     /// When a stop was first seen.
     stopping: Option<Instant>,
+    /// Since when nothing runs, and that can't be written.
+    untold: Option<Instant>,
     /// False when the kernel has said that there are no children, and so no descendants.
     has_children: bool,
     /// A process of this turn that could not be killed, with why: as before, or the first.
@@ -173,6 +177,7 @@ impl Shim {
             asked: BTreeMap::new(),
             hooks: Hooks::default(),
             stopping: None,
+            untold: None,
             has_children: false,
             unkillable: String::new(),
             killed: Killed::default(),
@@ -210,11 +215,17 @@ impl Shim {
         let is_idle = !self.has_children && self.ending.is_empty() && self.running().next().is_none();
         self.state.unkillable.clone_from(&self.unkillable);
         let is_written = self.publish();
-        // An end that can't be written yet would be lost with the shim. Of what was told to end nobody has to know how.
-        if is_idle && (is_written || self.desired.stop.is_some()) {
+        if is_idle && (is_written || self.is_told_long_enough()) {
             return Ok(Turn::Finished);
         }
         Ok(Turn::Wait(self.next_turn(is_written)))
+    }
+
+    /// An end that can't be written would be lost with the shim. Of what was told to end nobody may want to know how; but it may as well have ended with
+    /// its kubelet, which starts it again unless it knows that it is done.
+    fn is_told_long_enough(&mut self) -> bool {
+        let since = *self.untold.get_or_insert_with(Instant::now);
+        self.desired.stop.is_some() && since.elapsed() >= LAST_TRY
     }
 
     /// Whether nobody can ask this shim for anything any more: its lock was removed, or there is another one, which somebody else has. One that is
@@ -487,7 +498,7 @@ fn kill_fenced(fence: Option<&Fence>) {
 pub(crate) const CONTAINER_VARIABLE: &str = "BLUEBIRD_CONTAINER";
 /// The pod's uid, in the environment of every process of a pod.
 pub(crate) const POD_VARIABLE: &str = "BLUEBIRD_POD_UID";
-/// The pod's folder, in the environment of its shim alone.
+/// The pod's folder, in the environment of its shim, and of what that runs to send requests.
 pub(crate) const SHIM_VARIABLE: &str = "BLUEBIRD_SHIM_OF";
 /// The kubelet's root folder, in the environment of every process of its pods: two kubelets of a machine never touch each other's.
 pub(crate) const ROOT_VARIABLE: &str = "BLUEBIRD_ROOT";
