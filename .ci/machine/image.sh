@@ -19,6 +19,7 @@ if [ "$(cat version 2> /dev/null)" != "$package" ]; then
     mkdir modules
     for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
         find unpacked/lib/modules -name "$module.ko" -exec cp {} modules/ \;
+        [ -e "modules/$module.ko" ] || { echo "image.sh: $package has no $module.ko" >&2; exit 1; }
     done
     mv unpacked/boot/vmlinuz-* kernel
     rm -rf unpacked
@@ -27,6 +28,8 @@ fi
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
+# It becomes the machine's /.
+chmod 755 "$root"
 mkdir -p "$root"/{bin,data,dev,etc,proc,root,sys,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 for program in bluebird apiserver kubelet testapp; do

@@ -5,8 +5,7 @@ set -euo pipefail
 
 [ $# -ge 1 ] || { echo "usage: $0 PROGRAMS [SEED]" >&2; exit 2; }
 programs=$(cd "$1" && pwd)
-RANDOM=${2:-$RANDOM}
-seed=$RANDOM
+seed=${2:-$RANDOM}
 RANDOM=$seed
 cd "$(dirname "$0")/../.."
 . .ci/tools.sh
@@ -16,7 +15,8 @@ work=$(mktemp -d)
 machine=
 conclude() {
     local status=$?
-    [ -z "$machine" ] || kill -9 "$machine"
+    # It may have ended by itself.
+    [ -z "$machine" ] || kill -9 "$machine" 2> /dev/null || true
     if [ $status != 0 ]; then tail -n 60 "$work/console"; fi
     rm -rf "$work"
 }
@@ -50,7 +50,7 @@ until_off() {
     told
 }
 cut_power() {
-    kill -9 "$machine"
+    kill -9 "$machine" 2> /dev/null || true
     wait "$machine" 2> /dev/null || true
     machine=
     told

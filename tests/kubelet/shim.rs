@@ -292,14 +292,20 @@ async fn a_state_of_an_earlier_boot_is_lost_and_its_pids_are_strangers() {
 }
 
 #[tokio::test]
-async fn that_a_run_starts_is_written_down_before_it_does() {
+async fn that_runs_start_is_written_down_before_any_of_them_does() {
     let mut pod = Fixture::new();
-    let script = format!("cat {}", pod.path("state.json").display());
-    pod.want(&[pod.script("main", 3, &script)], None);
+    // So many that the first one looks before the last one has begun.
+    let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let look = format!("cat {}", pod.path("state.json").display());
+    let runs: Vec<Value> = names.iter().map(|name| pod.script(name, 3, if name == "c0" { look.as_str() } else { "exit 0" })).collect();
+    pod.want(&runs, None);
     pod.start();
-    assert_eq!(pod.ended("main", 3).await, json!({ "Exited": 0 }));
-    let log = pod.log("main", 3);
-    assert!(log.contains(r#""attempt":3"#) && log.contains("Running"), "{log}");
+    for name in &names {
+        assert_eq!(pod.ended(name, 3).await, json!({ "Exited": 0 }));
+    }
+    let seen: Value = serde_json::from_str(&pod.log("c0", 3)).unwrap();
+    let last = seen["containers"].as_array().unwrap().iter().find(|known| known["name"] == "c39").expect("it was written down");
+    assert_eq!((&last["attempt"], &last["stage"]["Running"]["pid"]), (&json!(3), &json!(0)));
     pod.shim_ends().await;
 }
 

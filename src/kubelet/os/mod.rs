@@ -178,19 +178,24 @@ pub(crate) trait Os {
         Self::replace(path, &temporary)
     }
 
-    /// As [`Os::write_atomically`], and it stays so when the machine loses its power from then on.
-    fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    /// As [`Os::write_atomically`], and when the machine loses its power there is the old file or the new one, whole.
+    fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("new");
         let mut file = Self::create_private_file(&temporary)?;
         file.write_all(content)?;
-        // Before it has its name: what has that name is whole, whenever the power goes.
+        // Before it has its name: there are file systems where the name is on the disk first.
         file.sync_data()?;
         drop(file);
-        Self::replace(path, &temporary)?;
+        Self::replace(path, &temporary)
+    }
+
+    /// As [`Os::write_synced`], and from then on there is the new one.
+    fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+        Self::write_synced(path, content)?;
         path.parent().map_or(Ok(()), Self::sync_folder)
     }
 
-    /// Hands the names in a folder to the disk, where that is not done by itself.
+    /// Hands the names in a folder to the disk, where a file system can be asked for that.
     fn sync_folder(_folder: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -205,7 +210,7 @@ pub(crate) trait Os {
         if content.len() as u64 > old.metadata()?.len().next_multiple_of(BLOCK) {
             return Err(about(error));
         }
-        old.write_all(content).and_then(|()| old.set_len(content.len() as u64)).map_err(about)
+        old.write_all(content).and_then(|()| old.set_len(content.len() as u64)).and_then(|()| old.sync_data()).map_err(about)
     }
 
     /// Gives a new file the name of an old one.

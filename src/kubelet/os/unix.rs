@@ -97,7 +97,7 @@ macro_rules! shared {
         }
 
         fn sync_folder(folder: &Path) -> io::Result<()> {
-            File::open(folder)?.sync_all()
+            unix::sync_folder(folder)
         }
 
         fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -330,6 +330,14 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 /// Whether a file that is open has no name left.
 pub(super) fn is_removed(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
+}
+
+/// Hands the names in a folder to the disk. Some file systems of networks and programs have no such thing.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        other => other,
+    }
 }
 
 /// A folder that only its owner can look into: what a pod is told may be secret.

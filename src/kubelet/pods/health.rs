@@ -9,7 +9,7 @@ use crate::kubelet::os::{Host, Os};
 use crate::kubelet::plan::Health;
 use crate::kubelet::probes::Subject;
 use crate::kubelet::runtime::Found;
-use crate::kubelet::shim::files::{PodFolder, Stage};
+use crate::kubelet::shim::files::{ABOUT_TO_START, PodFolder, Stage};
 use crate::kubelet::uid::PodUid;
 
 /// By the names of containers; only of those that have probes.
@@ -29,7 +29,7 @@ impl Links {
         let running = match found.filter(|found| found.is_guarded && found.desired.stop.is_none() && is_meant_to_run) {
             Some(found) => {
                 let containers = found.state.containers.iter();
-                let running = containers.filter(|container| matches!(container.stage, Stage::Running { .. }));
+                let running = containers.filter(|container| matches!(container.stage, Stage::Running { pid, .. } if pid != ABOUT_TO_START));
                 running.map(|container| (container.name.clone(), container.attempt)).collect()
             }
             None => BTreeMap::new(),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::look::{Found, look};
 use crate::kubelet::os::{Guarded as _, Host, Os, Streams, TerminalSize, Wiring};
 use crate::kubelet::root::Root;
-use crate::kubelet::shim::files::{Cause, OOM_KILLED, Run, Stage};
+use crate::kubelet::shim::files::{ABOUT_TO_START, Cause, OOM_KILLED, Run, Stage};
 use crate::kubelet::uid::PodUid;
 
 /// The most bytes of output that are handed on at once.
@@ -197,6 +197,7 @@ impl Execs {
             Stage::Running { pid, start_time, .. } if !is_guarded || start_time.is_some() && Host::start_time(*pid) != *start_time => {
                 return Err(ExecError::NotRunning(format!("container {container} {}", how(&Cause::Lost))));
             }
+            Stage::Running { pid: ABOUT_TO_START, .. } => return Err(not_started()),
             Stage::Running { .. } => {}
         }
         let run = desired.runs.into_iter().find(|run| run.container == container && run.attempt == latest.attempt);

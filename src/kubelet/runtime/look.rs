@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::kubelet::os::{Host, Os};
-use crate::kubelet::shim::files::{ContainerState, Desired, PodFolder, Stage, State};
+use crate::kubelet::shim::files::{ABOUT_TO_START, ContainerState, Desired, PodFolder, Stage, State};
 
 /// What there is of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,9 +32,10 @@ pub(crate) struct Damage {
 }
 
 impl Found {
-    /// Whether this run of a container runs now.
+    /// Whether this run of a container runs now, and is not only about to.
     pub(crate) fn runs(&self, container: &str, attempt: u32) -> bool {
-        let runs = |state: &ContainerState| state.attempt == attempt && matches!(state.stage, Stage::Running { .. });
+        let runs =
+            |state: &ContainerState| state.attempt == attempt && matches!(state.stage, Stage::Running { pid, .. } if pid != ABOUT_TO_START);
         self.is_guarded && self.state.get(container).is_some_and(runs)
     }
 }

@@ -409,12 +409,12 @@ impl PodFolder {
         read(&self.state())
     }
 
-    /// Says what the shim has seen.
+    /// Says what the shim has seen. After a loss of power there is this, or what was written before.
     pub(crate) fn write_state(&self, state: &State) -> io::Result<()> {
-        Host::write_whatever_it_takes(&self.state(), &state.to_bytes(), Host::write_atomically)
+        Host::write_whatever_it_takes(&self.state(), &state.to_bytes(), Host::write_synced)
     }
 
-    /// The same, if it matters after a loss of power.
+    /// The same; and after a loss of power there is this.
     pub(crate) fn write_state_durably(&self, state: &State) -> io::Result<()> {
         Host::write_whatever_it_takes(&self.state(), &state.to_bytes(), Host::write_durably)
     }
