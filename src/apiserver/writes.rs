@@ -136,7 +136,9 @@ pub(super) fn update_status(mut old: Object, mut given: Object) -> Result<Change
         let before = before.unwrap_or(PodPhase::Unspecified).as_str_name();
         return Err(Error::invalid("pod.status.phase", format!("has ended as {before} and can't be anything else again")));
     }
-    checked(validate(&old))?;
+    // What was stored while a rule was less strict keeps a true status, and can come to its end.
+    let spec = format!("{}.spec", old.kind().map_or("", Kind::arm_name));
+    checked(validate(&old).into_iter().filter(|fault| !fault.path.starts_with(&spec)).collect())?;
     Ok(Change::Put(old))
 }
 
@@ -273,4 +275,27 @@ fn is_kubelets_label(label: &str) -> bool {
 
 fn describe(object: &Object) -> String {
     object.key().map_or_else(|| "the object".to_owned(), |key| key.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Resource as _;
+    use crate::api::v1::{Container, Pod, PodSpec, PodStatus};
+
+    #[test]
+    fn what_was_stored_under_a_rule_that_was_less_strict_gets_a_status_and_no_wrong_one() {
+        let containers = vec![Container { name: "Not a label any more".into(), ..Container::default() }];
+        let mut pod = Pod { spec: Some(PodSpec { containers, ..PodSpec::default() }), ..Pod::default() };
+        (pod.meta_mut().name, pod.meta_mut().namespace) = ("web".into(), "default".into());
+        let mut old = pod.clone().into_object();
+        default_object(&mut old);
+        assert!(!validate(&old).is_empty());
+        let with = |status: PodStatus| update_status(old.clone(), Pod { status: Some(status), ..pod.clone() }.into_object());
+        let mut status = PodStatus::default();
+        status.set_phase(PodPhase::Running);
+        assert!(matches!(with(status.clone()), Ok(Change::Put(_))));
+        status.phase = 77;
+        assert!(matches!(with(status), Err(Error::Invalid(_))));
+    }
 }

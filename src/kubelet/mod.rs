@@ -203,7 +203,7 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
         has_joined: has_joined.clone(),
         recorder: recorder.clone(),
     };
-    let kept_routes = routes::Keeper { path: root.routes(), unsynced: unsynced.clone() };
+    let kept_routes = routes::Keeper { root: root.clone(), unsynced: unsynced.clone() };
     let (refuse, refusal) = watch::channel(None);
     let usages = usage::Usages::new();
     let session = session::Session {

@@ -267,6 +267,12 @@ async fn complete_deletion(client: &Client, uid: &PodUid, key: &ObjectKey, mut s
     loop {
         let error = match try_to_complete(client, uid, key, &mut status).await {
             Ok(()) | Err(Error::NotFound(_) | Error::Conflict { .. }) => return,
+            // It would be each time.
+            Err(error @ Error::Invalid(_)) if status.is_some() => {
+                tracing::warn!(pod = %key, %error, "the last status of the pod is refused; its deletion is completed without");
+                status = None;
+                continue;
+            }
             Err(error) => error,
         };
         tracing::debug!(pod = %key, %error, "the deletion could not be completed and is tried again");

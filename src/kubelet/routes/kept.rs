@@ -1,7 +1,6 @@
 //! The routes of this machine on its disk, for a kubelet that can't ask: after a reboot without an apiserver pods reach services as they last were.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Newest, Route, RouteTable, Wanted, next};
 use crate::api::{Kind, ObjectKey};
 use crate::kubelet::kept::{self, Unsynced};
+use crate::kubelet::root::Root;
 
 /// A table is kept at most this often: of what changes more often the last one counts.
 const KEEP_DELAY: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// The file that routes are kept in.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
-    pub(crate) path: PathBuf,
+    pub(crate) root: Arc<Root>,
     pub(crate) unsynced: Arc<Unsynced>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 impl Keeper {
     /// What an earlier kubelet has kept. What can't be read counts as not kept.
     pub(super) fn read(&self) -> Option<Kept> {
-        match kept::read::<KeptRoutes>(&self.path) {
+        match kept::read::<KeptRoutes>(&self.root.routes()) {
             Ok(file) => file.map(KeptRoutes::into_kept),
             Err(error) => {
                 tracing::warn!(%error, "the kept routes can't be used");
@@ -70,10 +70,12 @@ impl Keeper {
 
     /// True if it is kept.
     async fn keep(&self, kept: &Kept) -> bool {
-        let (path, file) = (self.path.clone(), KeptRoutes::from_kept(kept));
-        match tokio::task::spawn_blocking(move || kept::write(&path, &file)).await {
+        let (root, file) = (self.root.clone(), KeptRoutes::from_kept(kept));
+        // What is in its place is none of ours.
+        let write = move || root.check_place().and_then(|()| kept::write(&root.routes(), &file));
+        match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => {
-                self.unsynced.add(self.path.clone());
+                self.unsynced.add(self.root.routes());
                 return true;
             }
             Ok(Err(error)) => tracing::warn!(%error, "the routes can't be kept for the time without an apiserver"),
@@ -137,52 +139,12 @@ impl KeptRoutes {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::watch;
-
     use super::*;
-    use crate::api::Revision;
-    use crate::tasks::Tasks;
-
-    fn table(backend: u16) -> Arc<RouteTable> {
-        let route = Route { service: ObjectKey::new(Kind::Service, "default", "web"), backends: vec![([127, 0, 0, 1], backend).into()] };
-        Arc::new([(([127, 96, 0, 1], 80).into(), route)].into_iter().collect())
-    }
-
-    fn wanted(backend: u16) -> Option<Arc<Wanted>> {
-        Some(Arc::new(Wanted { revision: Revision(backend.into()), table: table(backend) }))
-    }
-
-    /// Waits until these are the routes that another kubelet would find.
-    async fn until_kept(keeper: &Keeper, backend: u16) {
-        while keeper.read().is_none_or(|kept| kept.table != table(backend)) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_kept_is_tried_again_and_the_last_table_is_kept_at_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let keeper = Keeper { path: folder.path().join("later/routes.binpb"), unsynced: Arc::default() };
-        let (wish, newest) = watch::channel(wanted(1));
-        let tasks = Tasks::new(CancellationToken::new());
-        tasks.spawn("routes keep", keeper.clone().run("127.96.0.0/12".into(), "c1".into(), newest, tasks.token()));
-        wish.send_replace(wanted(2));
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(keeper.read(), None);
-        std::fs::create_dir(folder.path().join("later")).unwrap();
-        tokio::time::timeout(Duration::from_secs(600), until_kept(&keeper, 2)).await.expect("another try");
-        // Less than the time between two.
-        wish.send_replace(wanted(3));
-        tokio::time::timeout(Duration::from_secs(600), until_kept(&keeper, 3)).await.expect("the next one");
-        wish.send_replace(wanted(4));
-        tasks.shutdown(Duration::from_secs(60)).await;
-        assert_eq!(keeper.read().map(|kept| kept.table), Some(table(4)));
-    }
 
     #[test]
     fn the_next_kubelet_finds_the_routes_as_they_were_last_kept_and_damaged_ones_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
-        let keeper = Keeper { path: folder.path().join("routes.binpb"), unsynced: Arc::default() };
+        let keeper = Keeper { root: Arc::new(Root::open(folder.path()).unwrap()), unsynced: Arc::default() };
         assert_eq!(keeper.read(), None);
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let route = |name: &str, backends: &[&str]| Route {
@@ -192,11 +154,11 @@ mod tests {
         let table =
             [(address("127.96.0.1:80"), route("web", &["127.0.0.1:20001", "10.0.0.2:20002"])), (address("[fd00::1]:80"), route("db", &[]))];
         let kept = Kept { service_cidr: "127.96.0.0/12".into(), cluster_id: "c1".into(), table: Arc::new(table.into_iter().collect()) };
-        kept::write(&keeper.path, &KeptRoutes::from_kept(&kept)).unwrap();
+        kept::write(&keeper.root.routes(), &KeptRoutes::from_kept(&kept)).unwrap();
         assert_eq!(keeper.read(), Some(kept));
-        let whole = std::fs::read(&keeper.path).unwrap();
+        let whole = std::fs::read(keeper.root.routes()).unwrap();
         for damaged in [&b""[..], &whole[..whole.len() / 2], &[0xff; 100]] {
-            std::fs::write(&keeper.path, damaged).unwrap();
+            std::fs::write(keeper.root.routes(), damaged).unwrap();
             assert_eq!(keeper.read(), None);
         }
     }
