@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use super::phase;
 use super::plan::{Attempt, Backoff, DesiredContainer, DesiredPod, Health, ObservedContainer, ObservedPod, ObservedRun};
 use super::runtime::Found;
-use super::shim::files::{ABOUT_TO_START, Ended, Run, Stage, State};
+use super::shim::files::{ABOUT_TO_START, ContainerState, Ended, Run, Stage, State};
 use super::told::Told;
 use crate::api::v1::{Container, Pod, PodPhase, PodSpec};
 use crate::api::{DEFAULT_GRACE_PERIOD_SECONDS, Role, capability, default_restart_backoff};
@@ -94,13 +94,8 @@ pub(crate) fn observed(found: &Found, notes: &Notes<'_>) -> ObservedPod {
         .containers
         .iter()
         .filter(|state| !is_asked_again(&found.desired.runs, state.name.as_str(), state.attempt))
-        .map(known)
+        .map(|state| seen(state, found.is_guarded))
         .collect();
-    for container in containers.iter_mut().filter(|_| found.is_guarded) {
-        if let ObservedRun::Running { attempt, pid: ABOUT_TO_START, .. } = container.run {
-            container.run = ObservedRun::Starting(attempt);
-        }
-    }
     for run in &found.desired.runs {
         if !containers.iter().any(|container| container.name == run.container) {
             containers.push(starting(run, &found.state));
@@ -166,13 +161,23 @@ fn is_asked_again(runs: &[Run], container: &str, attempt: u32) -> bool {
 }
 
 /// What a shim has written of a container, by itself.
-pub(crate) fn known(state: &super::shim::files::ContainerState) -> ObservedContainer {
+pub(crate) fn known(state: &ContainerState) -> ObservedContainer {
     let attempt = Attempt { number: state.attempt, streak: state.streak };
     let run = match &state.stage {
-        Stage::Running { pid, started_at, .. } => ObservedRun::Running { attempt, pid: *pid, started_at: *started_at },
+        // Where the pid is not known, none is told.
+        Stage::Running { pid, started_at, .. } => ObservedRun::Running { attempt, pid: (*pid).max(0), started_at: *started_at },
         Stage::Ended(ended) => ObservedRun::Ended { attempt, ended: ended.clone() },
     };
     container(&state.name, run, state.previous.clone())
+}
+
+/// The same of a run that may be about to start.
+fn seen(state: &ContainerState, is_guarded: bool) -> ObservedContainer {
+    let mut container = known(state);
+    if is_guarded && matches!(state.stage, Stage::Running { pid: ABOUT_TO_START, .. }) {
+        container.run = ObservedRun::Starting(Attempt { number: state.attempt, streak: state.streak });
+    }
+    container
 }
 
 fn container(name: &str, run: ObservedRun, previous: Option<Ended>) -> ObservedContainer {
@@ -200,7 +205,21 @@ fn starting(run: &Run, state: &State) -> ObservedContainer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::shim::files::{Cause, ContainerState, Desired, Stop};
+    use crate::kubelet::shim::files::{Cause, Desired, Stop};
+
+    #[test]
+    fn a_run_that_is_told_in_unknown_words_runs_and_only_one_that_is_about_to_start_is_starting() {
+        let about_to_start = Stage::Running { pid: ABOUT_TO_START, started_at: 5, start_time: None };
+        let run = |stage: &Stage, is_guarded| {
+            let state = ContainerState { name: "main".into(), attempt: 3, streak: 1, stage: stage.clone(), previous: None };
+            let found = Found { state: State { containers: vec![state], ..State::default() }, is_guarded, ..Found::default() };
+            observed_alone(&found).containers.remove(0).run
+        };
+        let attempt = Attempt { number: 3, streak: 1 };
+        assert_eq!(run(&Stage::default(), true), ObservedRun::Running { attempt, pid: 0, started_at: 0 });
+        assert_eq!(run(&about_to_start, true), ObservedRun::Starting(attempt));
+        assert_eq!(run(&about_to_start, false), ObservedRun::Running { attempt, pid: 0, started_at: 5 }, "nobody knows whether it did");
+    }
 
     #[test]
     fn a_run_that_gave_way_to_a_change_is_known_as_such_also_when_its_shim_did_not_say_so() {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use bluebird::api::v1::{PodPhase, RestartPolicy};
+use bluebird::api::v1::{Pod, PodPhase, RestartPolicy};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
 use crate::machine::{FOREVER, Machine, main_status, phase, pid, script, terminated, waits_for};
-use crate::processes::{eventually, is_alive};
+use crate::processes::{eventually, is_alive, shims};
 
 fn edit_json(path: &Path, edit: impl FnOnce(&mut Map<String, Value>)) {
     let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -128,6 +130,34 @@ async fn what_a_newer_kubelet_has_written_of_its_pods_harms_none_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_newer_kubelet_has_written_in_words_that_nobody_knows_harms_none_of_its_pods() {
     check(in_words_of_a_newer_one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_run_a_newer_shim_tells_in_words_that_nobody_knows_stays_ready() {
+    let mut machine = Machine::new().await;
+    let created = machine.create("steady", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let is_ready = |pod: &Pod| main_status(pod).is_some_and(|main| main.ready);
+    let process = pid(&machine.until("steady", "ready", is_ready).await).unwrap();
+
+    machine.kill_kubelet().await;
+    // This shim would write again what it knows.
+    let root = machine.root();
+    let signal = |signal| shims(&root).into_iter().for_each(|shim| kill(Pid::from_raw(shim), signal).unwrap());
+    signal(Signal::SIGSTOP);
+    edit_json(&machine.folder_of(&created).join("state.json"), |state| {
+        objects(state, "containers").for_each(|container| container["stage"] = json!({"Paused": {}}));
+    });
+    machine.start_kubelet().await;
+    let told = machine.until("steady", "told without a pid", |pod| {
+        assert!(is_ready(pod), "{pod:#?}");
+        pid(pod) == Some(0)
+    });
+    assert_eq!((main_status(&told.await).unwrap().restart_count, is_alive(process)), (0, true));
+    signal(Signal::SIGCONT);
+    machine.delete("steady", None).await;
+    machine.until_gone("steady").await;
+    assert!(!is_alive(process));
+    machine.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,7 +183,7 @@ pub(crate) struct ContainerState {
 pub(crate) enum Stage {
     /// Its main process runs, unless the shim is dead.
     Running {
-        /// The main process; [`ABOUT_TO_START`] shortly before there is one.
+        /// The main process; [`ABOUT_TO_START`] shortly before there is one, and [`UNKNOWN`] where it is told in unknown words.
         pid: i32,
         /// Milliseconds since 1970.
         started_at: i64,
@@ -236,10 +236,13 @@ pub(crate) enum Cause {
 /// Instead of the pid of a main process that is about to start. Whoever finds it when the shim is gone can't know whether it did.
 pub(crate) const ABOUT_TO_START: i32 = 0;
 
+/// Instead of the pid of a main process of which is only known that there may be one. It is nobody's, and is never signalled.
+pub(crate) const UNKNOWN: i32 = -1;
+
 /// One that is told in unknown words.
 impl Default for Stage {
     fn default() -> Self {
-        Self::Running { pid: ABOUT_TO_START, started_at: 0, start_time: None }
+        Self::Running { pid: UNKNOWN, started_at: 0, start_time: None }
     }
 }
 
