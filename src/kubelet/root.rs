@@ -5,9 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::os::{Host, Os};
+use super::runtime::any_of;
 use super::shim::files::PodFolder;
 use super::uid::PodUid;
 use crate::error::{Error, Result};
+
+/// Made when a kubelet first begins there.
+const INSTANCE_ID: &str = "instance-id";
 
 /// The root folder of this kubelet, and of no other for as long as this value lives.
 #[derive(Debug)]
@@ -29,11 +33,23 @@ impl Root {
     /// Makes the folder if there is none, and locks it.
     ///
     /// # Errors
-    /// Precondition when another kubelet uses it, or it can't be used at all.
+    /// Precondition when another kubelet uses it, when it is new although pods of it run, or when it can't be used at all.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let unusable = |error: io::Error| Error::Precondition(format!("the root folder {} can't be used: {error}", path.display()));
+        let was_there = path.try_exists().map_err(unusable)?;
         Host::make_private_folder(path).map_err(unusable)?;
         let path = dunce::canonicalize(path).map_err(unusable)?;
+        if let Some(pid) = stray(&path).map_err(unusable)? {
+            if !was_there {
+                // What was moved can be moved back.
+                std::fs::remove_dir(&path).map_err(unusable)?;
+            }
+            return Err(Error::Precondition(format!(
+                "pods of the root folder {} run, as process {pid}, but the folder is new: was it moved or removed, or is its disk not mounted? \
+                 Bring it back, or end these processes",
+                path.display()
+            )));
+        }
         Host::make_private_folder(&path.join("pods")).map_err(unusable)?;
         let lock =
             Host::open_private_file(&path.join("lock"), File::options().create(true).truncate(false).write(true)).map_err(unusable)?;
@@ -103,11 +119,11 @@ impl Root {
 
     /// A random UUID, made once: tells this kubelet from another one that was given the same node name.
     pub(crate) fn instance_id(&self) -> Result<String> {
-        if let Some(known) = self.read_id("instance-id")? {
+        if let Some(known) = self.read_id(INSTANCE_ID)? {
             return Ok(known);
         }
         let new = uuid::Uuid::new_v4().to_string();
-        self.write_id("instance-id", &new)?;
+        self.write_id(INSTANCE_ID, &new)?;
         Ok(new)
     }
 
@@ -153,6 +169,11 @@ impl Root {
         Host::write_durably(&self.path.join(name), id.as_bytes())
             .map_err(|error| Error::Precondition(format!("{} can't be written: {error}", self.path.join(name).display())))
     }
+}
+
+/// A process of a pod of a folder in which no kubelet has ever begun: what it belongs to is elsewhere.
+fn stray(path: &Path) -> io::Result<Option<i32>> {
+    if path.join(INSTANCE_ID).try_exists()? { Ok(None) } else { any_of(path) }
 }
 
 fn is_id(text: &str) -> bool {

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod alone;
+mod away;
 mod changes;
 mod configuration;
 mod damage;

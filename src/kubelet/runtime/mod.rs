@@ -8,4 +8,4 @@ mod remains;
 pub(crate) use exec::{Exec, ExecError, Execs, Heard};
 pub(crate) use look::{Damage, Found, is_locked, or_nothing, shim_ended};
 pub(crate) use process::Processes;
-pub(crate) use remains::kill_marked;
+pub(crate) use remains::{any_of, kill_marked};

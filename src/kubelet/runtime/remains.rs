@@ -37,6 +37,16 @@ fn kill_shims(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize
     until_none_is_left(|| Ok(Host::kill_all(is_shim(root, &is_doomed))?.len()))
 }
 
+/// A process of some pod of a root folder, its shim included, if one lives.
+pub(crate) fn any_of(root: &Path) -> io::Result<Option<i32>> {
+    let (is_marked, is_shim) = (is_marked(root, |_| true), is_shim(root, |_| true));
+    let belongs = |pid: i32| {
+        let variable = |name: &str| Host::variable_of(pid, name);
+        is_marked(&variable) || is_shim(&variable)
+    };
+    Ok(Host::processes()?.into_iter().map(|process| process.pid).find(|pid| belongs(*pid)))
+}
+
 /// Tells a variable of a process by its name.
 type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
