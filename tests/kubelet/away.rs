@@ -5,7 +5,7 @@ use bluebird::kubelet;
 use bluebird::time::Clock;
 
 use crate::machine::{FOREVER, Machine, main_status, pid, script};
-use crate::processes::is_alive;
+use crate::processes::{eventually, is_alive};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_starts_while_its_root_folder_is_away_says_so_and_ends_no_pod() {
@@ -33,5 +33,20 @@ async fn a_kubelet_that_starts_while_its_root_folder_is_away_says_so_and_ends_no
     machine.running("late").await;
     let web = machine.get("web").await.unwrap();
     assert_eq!((pid(&web), is_alive(process), main_status(&web).unwrap().restart_count), (Some(process), true, 0));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_deleted_while_its_root_folder_is_away_leaves_no_folder_when_that_is_back() {
+    let machine = Machine::new().await;
+    let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, process) = machine.running("web").await;
+    let (root, elsewhere) = (machine.root(), machine.folder.path().join("elsewhere"));
+    std::fs::rename(&root, &elsewhere).unwrap();
+    machine.delete("web", None).await;
+    machine.until_gone("web").await;
+    assert!(!is_alive(process));
+    std::fs::rename(&elsewhere, &root).unwrap();
+    eventually("the end of its folder", || (!machine.folder_of(&pod).exists()).then_some(())).await;
     machine.finish().await;
 }

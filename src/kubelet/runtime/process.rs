@@ -205,7 +205,11 @@ impl Processes {
     }
 
     /// Removes all traces of a pod of which nothing runs.
+    ///
+    /// # Errors
+    /// Also when all of the root folder is elsewhere: what is not there now may come back, and hold what is secret.
     pub(crate) fn remove(&self, uid: &PodUid) -> io::Result<()> {
+        self.root.check_place()?;
         if let Err(error) = self.places.remove(uid.as_str()) {
             // It costs little, and the next kubelet tries again.
             tracing::warn!(pod = %uid, %error, "a control group of the pod can't be removed");
