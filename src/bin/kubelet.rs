@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 fn begin(arguments: kubelet::Arguments) -> anyhow::Result<()> {
     let config = arguments.config()?;
     let log = config.root_dir.join("kubelet.log");
-    kubelet::supervised(&log, move || tokio::runtime::Runtime::new()?.block_on(run(arguments.server, config)))
+    kubelet::supervised(&log, move || kubelet::complete(run(arguments.server, config)))
 }
 
 async fn run(server: String, config: kubelet::Config) -> anyhow::Result<()> {

@@ -333,6 +333,20 @@ pub fn play_role(arguments: impl IntoIterator<Item = OsString>) {
     }
 }
 
+/// How long what threads still do may hold up the end of a program: one that waits for a dead disk may wait for ever, and a supervisor waits for the program.
+const LONGEST_END: Duration = Duration::from_secs(2);
+
+/// Runs a program to its end, whatever the threads do that it has started.
+///
+/// # Errors
+/// The program's own, and what the operating system says when it doesn't start threads.
+pub fn complete<E: From<std::io::Error>>(program: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(program);
+    runtime.shutdown_timeout(LONGEST_END);
+    result
+}
+
 /// Kills every process that a kubelet with this root folder has started and that still runs, but for the shims, which then end by themselves, and removes
 /// their control groups; returns how many there were. For tests, which must leave nothing behind.
 ///
@@ -354,4 +368,25 @@ pub fn kill_processes_of(root_dir: &std::path::Path) -> std::io::Result<usize> {
         std::thread::yield_now();
     }
     Ok(killed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_kubelet_ends_also_while_a_thread_of_its_waits_for_ever() {
+        let (_never, waits) = mpsc::channel::<()>();
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || {
+            let program = async {
+                tokio::task::spawn_blocking(move || waits.recv());
+                Ok::<_, std::io::Error>(())
+            };
+            ended.send(complete(program).is_ok())
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true), "it has ended");
+    }
 }

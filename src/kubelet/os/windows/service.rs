@@ -17,7 +17,7 @@ use super::service_log;
 
 /// The manager knows which service it started, so it doesn't look at this.
 const NAME: &str = "bluebird-kubelet";
-/// How long a kubelet may take to end. It is told to the manager, which waits that long.
+/// How long a kubelet may take to end: its own stages and what its threads still do, which it waits for only so long. The manager is told, but kills nobody.
 const ENDING: Duration = Duration::from_secs(20);
 
 /// What the service is to run, and where it prints to: the manager's call brings nothing along.

@@ -77,7 +77,7 @@ impl InTerminal {
         self.job.end(KILLED).await?;
         if let Some(console) = self.console().take() {
             // It waits until its last has been read.
-            tokio::task::spawn_blocking(move || drop(console));
+            close(console);
         }
         match self.said.is_empty() {
             true => Err(killed()),
@@ -98,11 +98,16 @@ impl Drop for InTerminal {
     fn drop(&mut self) {
         if let Some(console) = self.console().take() {
             // It may wait for what is in it to end, which is done when this value's job is dropped: not before this has returned.
-            let closed = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || drop(console));
-            if let Err(error) = closed {
-                tracing::warn!(%error, "a terminal can't be closed without waiting");
-            }
+            close(console);
         }
+    }
+}
+
+/// Closes it in a thread that nobody waits for, not even the end of this program.
+fn close(console: PseudoConsole) {
+    let closed = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || drop(console));
+    if let Err(error) = closed {
+        tracing::warn!(%error, "a terminal can't be closed without waiting");
     }
 }
 
