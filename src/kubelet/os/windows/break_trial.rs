@@ -24,22 +24,36 @@ const HAS_COME: i32 = 77;
 const FAILED: i32 = 1;
 /// How long it is waited for. It takes no time where it comes at all.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long all of it may take.
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long all of it may take. It takes as long only while the machine is too busy to start two programs, as when it has just been started itself.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often it is tried when it takes longer: that shows nothing.
+const TRIALS: usize = 2;
 
-/// Whether it does.
+/// Whether it does. It may take a minute.
 pub(super) fn arrives(program: &Path) -> bool {
-    match try_out(program) {
-        Ok(true) => return true,
+    let found = judge(|| try_out(program));
+    match &found {
+        Ok(true) => {}
         Ok(false) => tracing::info!("Ctrl-Break reaches nobody here: containers aren't asked to end, unless they say how"),
         Err(error) => {
             tracing::warn!(%error, "whether Ctrl-Break reaches anybody can't be tried: containers aren't asked to end, unless they say how")
         }
     }
-    false
+    found.unwrap_or(false)
 }
 
-fn try_out(program: &Path) -> io::Result<bool> {
+/// What trials show, of which each gives what the program returned, and `None` when it took too long.
+fn judge(mut trial: impl FnMut() -> io::Result<Option<i32>>) -> io::Result<bool> {
+    for number in 1..=TRIALS {
+        match trial()? {
+            Some(returned) => return Ok(returned == HAS_COME),
+            None => tracing::warn!(number, ?LONGEST, "whether Ctrl-Break reaches anybody takes too long to try"),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long each time"))
+}
+
+fn try_out(program: &Path) -> io::Result<Option<i32>> {
     // Whatever is left of the trial ends with it.
     let job = Job::new()?;
     let mut command = Command::new(program);
@@ -49,7 +63,7 @@ fn try_out(program: &Path) -> io::Result<bool> {
         sender.kill()?;
         return Err(error);
     }
-    Ok(process::exit_code_within(sender.as_handle(), LONGEST)? == Some(HAS_COME))
+    process::exit_code_within(sender.as_handle(), LONGEST)
 }
 
 /// Plays one of the two roles, and gives the exit code.
@@ -102,8 +116,21 @@ mod tests {
     #[test]
     fn a_program_that_ends_without_having_heard_ctrl_break_shows_nothing() {
         // This one plays no roles: it runs no test of that name, and ends well.
-        assert!(!try_out(&std::env::current_exe().unwrap()).unwrap());
+        assert!(!judge(|| try_out(&std::env::current_exe().unwrap())).unwrap());
         assert!(try_out(Path::new("no-such-program.exe")).is_err());
+    }
+
+    #[test]
+    fn a_trial_that_took_too_long_shows_nothing_and_is_made_again() {
+        let after = |trials: &[Option<i32>]| {
+            let mut left = trials.iter().copied();
+            let found = judge(|| Ok(left.next().unwrap()));
+            (found.map_err(|error| error.kind()), left.len())
+        };
+        assert_eq!(after(&[None, Some(HAS_COME)]), (Ok(true), 0));
+        assert_eq!(after(&[None, Some(FAILED)]), (Ok(false), 0));
+        assert_eq!(after(&[Some(FAILED), Some(HAS_COME)]), (Ok(false), 1));
+        assert_eq!(after(&[None, None]), (Err(io::ErrorKind::TimedOut), 0));
     }
 
     #[test]
