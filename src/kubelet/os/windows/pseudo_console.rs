@@ -114,9 +114,12 @@ pub(super) fn can_be_had() -> bool {
 
 fn try_out() -> bool {
     let sizes = [(80, 25), (100, 30)].map(|(columns, rows)| TerminalSize { columns, rows });
-    let tried = io::pipe().and_then(|typed| Ok((typed, io::pipe()?))).and_then(|((keyboard, _typing), (_shown, screen))| {
+    let tried = io::pipe().and_then(|typed| Ok((typed, io::pipe()?))).and_then(|((keyboard, _typing), (shown, screen))| {
         let console = PseudoConsole::new(sizes[0], keyboard.into(), screen.into())?;
-        console.resize(sizes[1])
+        let resized = console.resize(sizes[1]);
+        // Before the console, which would wait until its last has been read; what nobody can read any more it doesn't wait for.
+        drop(shown);
+        resized
     });
     if let Err(error) = &tried {
         tracing::info!(%error, "this system has no terminals for commands in containers");
