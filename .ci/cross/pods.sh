@@ -14,8 +14,11 @@ use_wine "$cache/wine"
 
 work=$(mktemp -d)
 apiserver=
+# Wine's folder is kept, and with it a service that a run has left behind.
+leave_no_service() { for what in stop delete; do timeout 20 wine sc "$what" bluebird-kubelet > /dev/null 2>&1 || true; done; }
 conclude() {
     local status=$?
+    leave_no_service
     # All that runs in this folder of Wine's was started here.
     wineserver_of_prefix --kill || true
     [ -z "$apiserver" ] || kill "$apiserver"
@@ -100,6 +103,7 @@ count() { grep -c "$1" "$work/root/kubelet.log"; }
 has_begun() { [ "$(count "adopting a pod that runs")" = "$1" ]; }
 kill -INT "$kubelet"
 wait "$kubelet"
+leave_no_service
 sc create bluebird-kubelet binPath= "\"Z:${windows//\//\\}\\kubelet.exe\" --server $BLUEBIRD_SERVER --root-dir \"$root\" --node-name wine"
 sc start bluebird-kubelet > "$work/sc.log"
 await "a service takes the pod over, and writes its log" has_begun 1
