@@ -7,6 +7,7 @@ use bluebird::api::v1::port_forward_response::Message as Told;
 use bluebird::api::v1::{ClosePort, ContainerPort, Pod, PortForwardRequest, PortForwardResponse, PortForwardStart, Protocol};
 use bluebird::client::{Client, DeleteOptions, Incoming};
 use bluebird::error::Error;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Sender;
@@ -109,8 +110,15 @@ async fn a_connection_is_reset_for_the_pod_when_its_client_goes_away() {
     cluster.finish().await;
 }
 
+/// Both ends of all connections are in this process, which many systems allow 1,024 files, or 256, unless it asks for more.
+fn allow_many_files() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(8_192)), hard).expect("no more than is allowed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_connections_lead_to_a_node_at_once_and_one_more_is_refused_until_one_has_ended() {
+    allow_many_files();
     let cluster = cluster(1).await;
     run(&cluster, pod("web", "exec sleep 1000").grace(0)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
