@@ -20,8 +20,8 @@ const HOUR: i64 = 3_600;
 /// How long a container waits that has crashed, in seconds, and a process takes that is asked to end.
 const BACK_OFF: i64 = 4;
 const GRACE: i64 = 4;
-/// After so many seconds without a heartbeat a node is lost.
-const NODE_GRACE: usize = 2;
+/// After so many seconds without a heartbeat a node is lost. As short as a busy machine lets it be.
+const NODE_GRACE: usize = 5;
 
 /// A clock that can be set, of the programs that are run by it.
 struct SetClock {
@@ -167,6 +167,12 @@ fn now(ahead: i64) -> i64 {
     Timestamp::from(std::time::SystemTime::now()).seconds + ahead
 }
 
+/// For how many seconds this machine has been up, by the clock that nobody sets.
+fn up() -> f64 {
+    let all = std::fs::read_to_string("/proc/uptime").expect("Linux");
+    all.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).expect("seconds")
+}
+
 /// The clock is set while a container waits to be started again and a pod is ending; both take as long as they would have.
 async fn set_in_the_middle(clock: &SetClock, pods: &Pods<'_>, ahead: i64) {
     let deaf = if ahead < 0 { "deaf-back" } else { "deaf-forward" };
@@ -179,6 +185,7 @@ async fn set_in_the_middle(clock: &SetClock, pods: &Pods<'_>, ahead: i64) {
         (status.restart_count as usize == before).then_some(status.next_retry_time?)
     };
     pods.follower.wait_for("the crash to be told", crashed).await;
+    let deleted = up();
     pods.follower.client.delete::<Pod>("", deaf, Default::default()).await.expect("it exists");
     eventually(|| "the deaf pod to be asked".into(), || pods.last(deaf, "asked")).await;
 
@@ -190,8 +197,9 @@ async fn set_in_the_middle(clock: &SetClock, pods: &Pods<'_>, ahead: i64) {
     assert!(waited > BACK_OFF as f64 - 0.1, "a wait of {BACK_OFF} s was over after {waited} s");
     let is_gone = |cache: &bluebird::client::Cache| cache.get::<Pod>("", deaf).is_none().then_some(());
     pods.follower.wait_for("the deaf pod to be gone", is_gone).await;
-    let lasted = pods.last(deaf, "there").zip(pods.last(deaf, "asked")).map(|(last, asked)| last - asked).expect("it has said so");
-    assert!(lasted > GRACE as f64 - 0.5, "of {GRACE} s to end it had {lasted}");
+    let lasted = pods.last(deaf, "there").expect("it has said so") - deleted;
+    // On a busy machine it may not have been able to say so for a while.
+    assert!(lasted > GRACE as f64 - 1.0, "of {GRACE} s to end it had {lasted}");
 }
 
 /// What is told of pods and of their node, while the clock is so far ahead.
@@ -231,8 +239,8 @@ async fn check_what_is_told(clock: &SetClock, pods: &Pods<'_>, url: &str, steady
 
     let lines = clock.say(url, &["logs", "steady", "--since", "5m", "--timestamps"]);
     let last = lines.lines().last().unwrap_or_else(|| panic!("nothing was logged in the last minutes by the clock"));
-    let hour = Timestamp { seconds: now(ahead), nanos: 0 }.to_string();
-    assert_eq!(last[..13], hour[..13], "{last}");
+    let logged = last.split_whitespace().next().and_then(|time| time.parse::<Timestamp>().ok());
+    assert!(logged.as_ref().is_some_and(is_now), "{last}");
     let pod = pods.follower.client.get::<Pod>("", "steady").await.expect("it exists");
     assert_eq!((pid(&pod), pod.status.expect("it runs").container_statuses[0].restart_count), (Some(steady), 0));
 }
