@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use windows_sys::Win32::System::Console::{STD_ERROR_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle};
 
-use super::bell::thread;
 use super::{check, privacy};
 
 /// A file that has become larger is moved to another one, in the place of what was there.
@@ -30,7 +29,8 @@ pub(super) fn begin(log: &Path) -> io::Result<()> {
         check(unsafe { SetStdHandle(which, file) })?;
     }
     let log = log.to_owned();
-    thread("log", move || look_after(&log))
+    // With an ordinary stack: copying a file runs what virus scanners have put in its way.
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || look_after(&log)).map(drop)
 }
 
 #[allow(clippy::disallowed_methods, reason = "nothing tells when a file has grown, and it may grow a little more")]
