@@ -338,6 +338,7 @@ fn a_pods_spec_does_not_change() {
     check_update(&old, &pod(|_, spec| spec.containers.clear()), "pod.spec.containers");
     check_update(&old, &pod(|_, spec| spec.init_containers.push(Container::default())), "pod.spec.init_containers");
     check_update(&old, &pod(|_, spec| spec.containers[0].restart_policy = 3), "pod.spec.containers[0].restart_policy");
+    check_update(&old, &pod(|_, spec| spec.restart_on_config_change = true), "pod.spec.restart_on_config_change");
     let probe = Some(Probe::default());
     check_update(&old, &pod(|_, spec| spec.containers[0].liveness_probe = probe.clone()), "pod.spec.containers[0].liveness_probe");
     let backoff = Some(RestartBackoff { factor: 3.0, ..Default::default() });

@@ -52,6 +52,7 @@ fn check_pod_spec(path: &Path<'_>, old: &PodSpec, new: &PodSpec, faults: &mut Fa
         ("node_selector", old.node_selector == new.node_selector),
         ("volumes", old.volumes == new.volumes),
         ("best_effort_limits", old.best_effort_limits == new.best_effort_limits),
+        ("restart_on_config_change", old.restart_on_config_change == new.restart_on_config_change),
     ] {
         if !is_same {
             faults.add(&path.field(field), POD_RULE);

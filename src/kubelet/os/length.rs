@@ -36,10 +36,7 @@ impl Lengths {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
-    use crate::kubelet::os::{Host, Os};
 
     #[test]
     fn what_is_too_long_for_a_start_is_told_without_its_value() {
@@ -61,6 +58,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn the_bounds_are_those_of_the_system() {
+        use std::process::Command;
+
+        use crate::kubelet::os::{Host, Os};
+
         let lengths = Host::lengths();
         let starts =
             |variables: Vec<(String, String)>| Command::new("/bin/sh").args(["-c", ":"]).env_clear().envs(variables).status().is_ok();
