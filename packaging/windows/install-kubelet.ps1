@@ -24,29 +24,39 @@ function Invoke-ServiceControl {
 }
 
 $exists = [bool](Get-Service -Name $service -ErrorAction SilentlyContinue)
-if ($exists) {
-    Stop-Service -Name $service
-}
 if ($Uninstall) {
-    if ($exists) { Invoke-ServiceControl delete $service }
+    if ($exists) {
+        Stop-Service -Name $service
+        Invoke-ServiceControl delete $service
+    }
     Write-Output "The service is gone. What is left: $folder, $root, and the pods that run."
     return
 }
 
+# What can't be read or doesn't fit stops no kubelet.
+$Program = (Resolve-Path -LiteralPath $Program).ProviderPath
 # The kubelet makes its root folder itself: nobody else may look into it.
 New-Item -ItemType Directory -Force -Path $folder | Out-Null
+Copy-Item -LiteralPath $Program -Destination "$installed.new" -Force
+
+if ($exists -and $PSBoundParameters.ContainsKey("Server")) {
+    # Nothing else of its command line: settings are there.
+    $current = Get-CimInstance Win32_Service -Filter "Name='$service'"
+    $kept = $current.PathName -replace ' --server[ =]+("[^"]*"|\S+)', ''
+    $changed = $current | Invoke-CimMethod -MethodName Change -Arguments @{ PathName = "$kept --server `"$Server`"" }
+    if ($changed.ReturnValue -ne 0) { throw "the command line of $service can't be changed: Win32_Service.Change returned $($changed.ReturnValue)" }
+}
+if ($exists) { Stop-Service -Name $service }
 if (Test-Path $installed) {
     # A program that runs can't be overwritten, but renamed: the shims of the pods go on with it.
     Move-Item $installed ($installed + "." + (Get-Date -Format "yyyyMMddHHmmss") + ".old")
 }
-Copy-Item $Program $installed
+Move-Item "$installed.new" $installed
 # Those that nothing runs any more.
 Get-ChildItem $folder -Filter "kubelet.exe.*.old" | Remove-Item -ErrorAction SilentlyContinue
 
-$command = "`"$installed`" --server `"$Server`" --root-dir `"$root`""
-if ($exists) {
-    Get-CimInstance Win32_Service -Filter "Name='$service'" | Invoke-CimMethod -MethodName Change -Arguments @{ PathName = $command } | Out-Null
-} else {
+if (-not $exists) {
+    $command = "`"$installed`" --server `"$Server`" --root-dir `"$root`""
     New-Service -Name $service -BinaryPathName $command -DisplayName "BlueBird kubelet" -Description "Runs this machine's pods." -StartupType Automatic | Out-Null
 }
 # It is started again a second after it has failed, also when it says so itself, for as long as it takes.

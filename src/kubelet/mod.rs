@@ -147,7 +147,10 @@ pub async fn start(config: Config, client: Client, clock: Clock) -> Result<Kubel
     let host_ip = config.node_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let shim_program = std::path::absolute(&config.shim_program).map_err(unusable)?;
     let processes = runtime::Processes::new(root.clone(), shim_program.clone(), clock.clone());
-    let capabilities = node::capabilities(root.path(), &shim_program, config.routes, processes.places());
+    // Some are found by trying, which may take long.
+    let (folder, program, places) = (root.path().to_owned(), shim_program.clone(), processes.places().clone());
+    let tried = tokio::task::spawn_blocking(move || node::capabilities(&folder, &program, config.routes, &places));
+    let capabilities = tried.await.map_err(|error| Error::Precondition(format!("what this node can do can't be found: {error}")))?;
     // What would be refused later is refused now.
     node::node(&config, host_ip, &capabilities, clock.now(), clock.now())?;
 
