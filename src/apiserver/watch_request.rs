@@ -125,13 +125,13 @@ fn check(mut message: &[u8]) -> Result<()> {
             skip_field(wire_type, field, &mut message, DecodeContext::default())?;
             Ok(field)
         });
+        // Whoever decodes it says what is wrong.
+        let Ok(field) = field else { break };
         let length = before - message.len() - 1;
         match field {
-            Ok(SELECTORS) => (selectors, selector_bytes) = (selectors + 1, selector_bytes + length),
-            Ok(KNOWN) if length < SHORTEST_KNOWN => short += 1,
-            Ok(_) => {}
-            // Whoever decodes it says what is wrong.
-            Err(_) => break,
+            SELECTORS => (selectors, selector_bytes) = (selectors + 1, selector_bytes + length),
+            KNOWN if length < SHORTEST_KNOWN => short += 1,
+            _ => {}
         }
     }
     if selectors > MAX_SELECTORS {
@@ -157,6 +157,13 @@ mod tests {
             Err(Error::Invalid(violations)) => Some(violations[0].path.clone()),
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_left_to_whoever_decodes_it() {
+        let too_large = [128, 128, 128, 128, 128, 128, 128, 128, 128, 2, 0];
+        check(&too_large).unwrap();
+        WatchRequest::decode(&too_large[..]).unwrap_err();
     }
 
     #[test]
