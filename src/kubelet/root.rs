@@ -171,9 +171,12 @@ impl Root {
     }
 }
 
-/// A process of a pod of a folder in which no kubelet has ever begun: what it belongs to is elsewhere.
+/// A process of a pod that has no folder here, where no kubelet has ever begun: what it belongs to is elsewhere.
 fn stray(path: &Path) -> io::Result<Option<i32>> {
-    if path.join(INSTANCE_ID).try_exists()? { Ok(None) } else { any_of(path) }
+    if path.join(INSTANCE_ID).try_exists()? {
+        return Ok(None);
+    }
+    any_of(path, |pod| !path.join("pods").join(pod).exists())
 }
 
 fn is_id(text: &str) -> bool {

@@ -37,6 +37,21 @@ async fn a_kubelet_that_starts_while_its_root_folder_is_away_says_so_and_ends_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_root_folder_that_lost_only_its_id_is_still_its_pods() {
+    let mut machine = Machine::new().await;
+    machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    let (_, process) = machine.running("web").await;
+    machine.kill_kubelet().await;
+    std::fs::remove_file(machine.root().join("instance-id")).unwrap();
+    machine.start_kubelet().await;
+    machine.create("late", RestartPolicy::Always, vec![script("main", FOREVER)]).await;
+    machine.running("late").await;
+    let web = machine.get("web").await.unwrap();
+    assert_eq!((pid(&web), is_alive(process)), (Some(process), true));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_deleted_while_its_root_folder_is_away_leaves_no_folder_when_that_is_back() {
     let machine = Machine::new().await;
     let pod = machine.create("web", RestartPolicy::Always, vec![script("main", FOREVER)]).await;

@@ -20,7 +20,7 @@ fn hidden(pid_file: &Path) -> String {
 }
 
 /// Something about the pod changes, so that its kubelet looks at it. It would do so by itself, but later.
-async fn nudge(machine: &Machine, name: &str) {
+pub(crate) async fn nudge(machine: &Machine, name: &str) {
     loop {
         let mut pod = machine.get(name).await.unwrap();
         pod.meta_mut().annotations.insert("test".into(), format!("{:?}", std::time::Instant::now()));

@@ -14,9 +14,9 @@ use bluebird::api::v1::container_state::State;
 use bluebird::api::v1::{HostPathType, HostPathVolumeSource, Pod, PodSpec, RestartPolicy, Volume, VolumeMount, volume};
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::damage::skip;
+use crate::damage::{nudge, skip};
 use crate::machine::{FOREVER, Machine, pid, script, state};
-use crate::processes::{eventually, is_alive, kill_hard, shims};
+use crate::processes::{daemon, eventually, is_alive, kill_hard, pid_in, shims};
 
 /// A file system whose server takes every question for a file and never answers; it is gone when this is dropped.
 struct DeadMount {
@@ -133,7 +133,8 @@ async fn a_host_path_on_a_dead_file_system_holds_up_only_the_pods_that_mount_it(
     let says = |text: &'static str| move |pod: &Pod| matches!(state(pod), Some(State::Waiting(waiting)) if waiting.reason == "FailedMount" && waiting.message.ends_with(text));
     for name in ["stuck", "too"] {
         machine.create_spec(name, mounting(&at.join("x"))).await;
-        machine.until(name, "held up", says("/nfs/x has not answered yet")).await;
+        let (yet, at_all) = (says("/nfs/x has not answered yet"), says("/nfs/x did not answer within 5 s"));
+        machine.until(name, "held up", |pod| yet(pod) || at_all(pod)).await;
         others_go_on(&machine, &format!("beside-{name}")).await;
     }
     machine.until("stuck", "given up", says("/nfs/x did not answer within 5 s")).await;
@@ -187,5 +188,27 @@ async fn a_process_that_does_not_end_when_it_is_killed_is_told_with_its_pid_and_
     let (lost, main) = machine.until_running_again("lost", 1).await;
     assert_eq!((pid(&lost), lost.status.unwrap().reason.as_str()), (Some(main), ""));
     assert!(stuck.iter().all(|(_, pid)| !is_alive(*pid)));
+    machine.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_of_a_lost_pod_reach_its_containers_also_while_its_shim_stays() {
+    let machine = Machine::new().await;
+    let (at, file) = (machine.folder.path().join("nfs"), machine.folder.path().join("pid"));
+    std::fs::create_dir(&at).unwrap();
+    let Some(dead) = DeadMount::mount(&at) else { return machine.finish().await };
+    let side = bluebird::api::v1::Container { working_dir: at.join("x").display().to_string(), ..script("side", "exit 0") };
+    let main = script("main", &format!("{}; {FOREVER}", daemon(&file)));
+    let pod = machine.create("hung", RestartPolicy::Always, vec![main, side]).await;
+    let served = pid_in(&file).await;
+    // The shim looks for the working folder, and can't be killed from then on.
+    eventually("the question for the folder", || (dead.asked() > 0).then_some(())).await;
+    std::fs::remove_dir_all(machine.folder_of(&pod)).unwrap();
+    nudge(&machine, "hung").await;
+    eventually("the end of what its container has started", || (!is_alive(served)).then_some(())).await;
+    assert_eq!(shims(&machine.root()).len(), 1);
+    drop(dead);
+    machine.delete("hung", None).await;
+    machine.until_gone("hung").await;
     machine.finish().await;
 }

@@ -294,18 +294,20 @@ async fn a_state_of_an_earlier_boot_is_lost_and_its_pids_are_strangers() {
 #[tokio::test]
 async fn that_runs_start_is_written_down_before_any_of_them_does() {
     let mut pod = Fixture::new();
-    // So many that the first one looks before the last one has begun.
+    // So many that some look before the last one has begun.
     let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
     let look = format!("cat {}", pod.path("state.json").display());
-    let runs: Vec<Value> = names.iter().map(|name| pod.script(name, 3, if name == "c0" { look.as_str() } else { "exit 0" })).collect();
-    pod.want(&runs, None);
+    pod.want(&names.iter().map(|name| pod.script(name, 3, &look)).collect::<Vec<_>>(), None);
     pod.start();
     for name in &names {
         assert_eq!(pod.ended(name, 3).await, json!({ "Exited": 0 }));
     }
-    let seen: Value = serde_json::from_str(&pod.log("c0", 3)).unwrap();
-    let last = seen["containers"].as_array().unwrap().iter().find(|known| known["name"] == "c39").expect("it was written down");
-    assert_eq!((&last["attempt"], &last["stage"]["Running"]["pid"]), (&json!(3), &json!(0)));
+    let saw = |name: &String| {
+        let seen: Value = serde_json::from_str(&pod.log(name, 3)).unwrap();
+        let last = seen["containers"].as_array().unwrap().iter().find(|known| known["name"] == "c39").expect("it was written down");
+        (&last["attempt"], &last["stage"]["Running"]["pid"]) == (&json!(3), &json!(0))
+    };
+    assert!(names.iter().any(saw));
     pod.shim_ends().await;
 }
 

@@ -92,13 +92,9 @@ impl Os for Host {
     }
 
     fn let_go_of_files() {
-        // SAFETY: system calls without pointers; what is closed is this thread's own copy of the table, in which nothing of it is.
-        unsafe {
-            if libc::unshare(libc::CLONE_FILES) == 0 {
-                // An older kernel doesn't know it.
-                let _kept = libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
-            }
-        }
+        // SAFETY: a system call without pointers; what is closed is this thread's own copy of the table, in which nothing of it is. A kernel before 5.9
+        // doesn't know it: then there is no copy either.
+        let _kept = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_UNSHARE) };
     }
 
     fn own_program() -> io::Result<PathBuf> {

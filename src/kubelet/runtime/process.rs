@@ -173,10 +173,11 @@ impl Processes {
     }
 
     /// Kills what is left of a pod that no shim answers for any more, without waiting for its end: nothing is left if there was nothing to kill. Its shim
-    /// comes first, so that it doesn't see the others end.
+    /// comes first, so that it doesn't see the others end; if it can't be killed, they are nevertheless.
     pub(crate) fn kill_lost(&self, uid: &PodUid) -> io::Result<Vec<i32>> {
-        let shim = remains::kill_shim(self.root.path(), uid)?;
-        if shim.is_empty() { remains::kill_contained(self.root.path(), &self.places, uid) } else { Ok(shim) }
+        let shim = remains::kill_shim(self.root.path(), uid);
+        let contained = remains::kill_contained(self.root.path(), &self.places, uid);
+        Ok([shim?, contained?].concat())
     }
 
     /// Kills what runs of a pod that doesn't end although its shim was told to end it, in the same way. Its shim comes last: while it lives, it records ends.

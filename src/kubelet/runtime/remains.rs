@@ -37,9 +37,9 @@ fn kill_shims(root: &Path, is_doomed: impl Fn(&str) -> bool) -> io::Result<usize
     until_none_is_left(|| Ok(Host::kill_all(is_shim(root, &is_doomed))?.len()))
 }
 
-/// A process of some pod of a root folder, its shim included, if one lives.
-pub(crate) fn any_of(root: &Path) -> io::Result<Option<i32>> {
-    let (is_marked, is_shim) = (is_marked(root, |_| true), is_shim(root, |_| true));
+/// A process of one of these pods of a root folder, its shim included, if one lives.
+pub(crate) fn any_of(root: &Path, is_meant: impl Fn(&str) -> bool) -> io::Result<Option<i32>> {
+    let (is_marked, is_shim) = (is_marked(root, &is_meant), is_shim(root, &is_meant));
     let belongs = |pid: i32| {
         let variable = |name: &str| Host::variable_of(pid, name);
         is_marked(&variable) || is_shim(&variable)

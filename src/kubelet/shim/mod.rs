@@ -244,7 +244,7 @@ impl Shim {
         if self.has_children {
             self.kill_all()?;
         }
-        Ok(if self.has_children { Turn::Wait(Some(RETRY)) } else { Turn::Finished })
+        Ok(if self.has_children { Turn::Wait(Some(self.retry())) } else { Turn::Finished })
     }
 
     fn running(&self) -> impl Iterator<Item = (&str, i32, i64)> {
