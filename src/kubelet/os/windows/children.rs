@@ -201,8 +201,9 @@ fn next_end() -> io::Result<Option<(i32, i32, bool)>> {
 }
 
 /// What is in this process's job. A main process is its child; what else is in a container's job is the main process's, or this
-/// process's when the main process has ended.
+/// process's when the main process has ended. A kubelet guards nothing, so there is nothing.
 pub(super) fn processes() -> io::Result<Vec<Process>> {
+    let Some(guard) = GUARD.get() else { return Ok(Vec::new()) };
     let me = std::process::id().cast_signed();
     let containers = containers();
     let mut found = Vec::new();
@@ -213,7 +214,7 @@ pub(super) fn processes() -> io::Result<Vec<Process>> {
         }
     }
     // A process that is in the outer job alone is one that was about to be put into its own.
-    for pid in guard()?.members()?.into_iter().map(u32::cast_signed) {
+    for pid in guard.members()?.into_iter().map(u32::cast_signed) {
         if pid != me && !found.iter().any(|process| process.pid == pid) {
             found.push(Process { pid, parent: me });
         }
